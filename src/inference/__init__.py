@@ -1,0 +1,1 @@
+"""Video analysis: decode, device, analyzers. Knows no queue, database or setting."""

@@ -1,0 +1,47 @@
+"""The results of an analysis: plain values, no tensors."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened between two presentation times (milliseconds)."""
+
+    event_type: str
+    start_ms: int
+    end_ms: int
+    score: float | None = None
+    track_id: int | None = None
+    bbox: tuple[float, float, float, float] | None = None
+    """x, y, width, height as fractions of the frame, 0..1."""
+    age: float | None = None
+    age_group: str | None = None
+    gender: str | None = None
+    gender_score: float | None = None
+    attributes: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """A unit vector that describes a frame, a shot or a track."""
+
+    kind: Literal["frame", "shot", "track"]
+    start_ms: int
+    end_ms: int
+    model: str
+    vector: npt.NDArray[np.float32]
+    """float32 [dimension], L2 norm 1."""
+    track_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """All events and embeddings of one video, ordered by start time."""
+
+    events: tuple[Event, ...]
+    embeddings: tuple[Embedding, ...]

@@ -1,0 +1,1 @@
+"""The service: queue, claims, storage and operations around `inference`."""

@@ -1,0 +1,1 @@
+"""Decisions only: values in, values out. No await, clock, randomness, logging or client."""
