@@ -1,0 +1,146 @@
+"""Settings: what the environment says, validated once before anything is touched."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from poller.errors import SettingsError
+
+_GIB = 1024**3
+
+
+class Settings(BaseSettings):
+    """Every `POLLER_` variable, with its unit and default."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="POLLER_", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    queue_url: str | None = Field(None, description="SQS queue that announces uploads")
+    dlq_url: str | None = Field(
+        None, description="dead-letter queue; default: from the queue's redrive policy"
+    )
+    database_url: str | None = Field(None, description="postgresql://user:password@host:port/name")
+    database_secret_arn: str | None = Field(
+        None, description="Secrets Manager secret to read the database URL from, at run time"
+    )
+    raw_bucket: str | None = Field(None, description="bucket that `poller submit` uploads to")
+    results_bucket: str | None = Field(None, description="bucket for result files; optional")
+    allowed_buckets: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="comma-separated buckets to accept videos from; empty: every bucket"
+    )
+    max_concurrent_videos: int = Field(2, ge=1, le=64, description="videos in flight at once")
+    max_video_bytes: int = Field(20 * _GIB, ge=1, description="largest object to fetch, in bytes")
+    max_video_seconds: float = Field(4 * 3600, gt=0, description="longest video, in seconds")
+    sample_fps: float | None = Field(
+        5.0, description="frames analysed per second of video, or `all`"
+    )
+    model: str = Field("builtin", description="`builtin`")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where torch runs")
+    batch_size: int = Field(32, ge=1, le=1024, description="frames in one batch")
+    batch_wait_ms: float = Field(20, ge=0, description="longest wait of a frame for its batch, ms")
+    lease_seconds: float = Field(90, gt=0, description="how long a claim holds without a beat, s")
+    heartbeat_seconds: float = Field(30, gt=0, description="time between heartbeats, s")
+    visibility_seconds: int = Field(900, ge=1, le=43200, description="visibility on receive, s")
+    wait_time_seconds: int = Field(20, ge=0, le=20, description="long poll, s")
+    max_attempts: int = Field(3, ge=1, le=100, description="attempts before a video is failed")
+    drain_seconds: float = Field(90, gt=0, le=110, description="time to finish after SIGTERM, s")
+    http_port: int = Field(9102, ge=0, le=65535, description="metrics and health; 0: any free port")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "console"] = "json"
+    work_dir: Path | None = Field(
+        None, description="directory for fetched videos; default: the system's temporary directory"
+    )
+    decoder_stall_seconds: float = Field(
+        30, gt=0, description="kill a decoder that says nothing for this long, s"
+    )
+    decoder_memory_bytes: int = Field(
+        4 * _GIB, ge=1, description="address space of one decoder process, in bytes"
+    )
+
+    @field_validator("allowed_buckets", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("sample_fps", mode="before")
+    @classmethod
+    def _parse_rate(cls, value: object) -> float | None:
+        try:
+            rate = None if value in ("all", None) else float(str(value))
+        except ValueError:
+            rate = 0.0
+        if rate is not None and not 0 < rate <= 1000:
+            raise ValueError("must be `all`, or frames per second above 0 and at most 1000")
+        return rate
+
+    @field_validator("model")
+    @classmethod
+    def _known_model(cls, value: str) -> str:
+        if value != "builtin":
+            raise ValueError("this version has only `builtin`; model bundles are not supported yet")
+        return value
+
+    @model_validator(mode="after")
+    def _numbers_agree(self) -> Self:
+        lines = []
+        if self.heartbeat_seconds >= self.lease_seconds:
+            lines.append(
+                f"POLLER_HEARTBEAT_SECONDS ({self.heartbeat_seconds:g}) must be below "
+                f"POLLER_LEASE_SECONDS ({self.lease_seconds:g}); a third of it survives a late beat"
+            )
+        if self.visibility_seconds < self.lease_seconds + 30:
+            lines.append(
+                f"POLLER_VISIBILITY_SECONDS ({self.visibility_seconds}) must be at least "
+                f"POLLER_LEASE_SECONDS + 30 ({self.lease_seconds + 30:g})"
+            )
+        if self.database_url and self.database_secret_arn:
+            lines.append("set POLLER_DATABASE_URL or POLLER_DATABASE_SECRET_ARN, not both")
+        if lines:
+            raise SettingsError(lines)
+        return self
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a claim holds without a beat."""
+        return timedelta(seconds=self.lease_seconds)
+
+
+def load() -> Settings:
+    """Read the environment.
+
+    Raises:
+        SettingsError: with one line for each variable that is wrong.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError([_line(fault["loc"], fault["msg"]) for fault in error.errors()]) from error
+
+
+def require(settings: Settings, *names: str) -> None:
+    """Check that the variables which a command needs are set.
+
+    Raises:
+        SettingsError: with one line for each that is missing.
+    """
+    lines = []
+    for name in names:
+        if name == "database":
+            if not (settings.database_url or settings.database_secret_arn):
+                lines.append("set POLLER_DATABASE_URL or POLLER_DATABASE_SECRET_ARN")
+        elif getattr(settings, name) is None:
+            description = type(settings).model_fields[name].description
+            lines.append(f"set POLLER_{name.upper()}: {description}")
+    if lines:
+        raise SettingsError(lines)
+
+
+def _line(location: tuple[int | str, ...], message: str) -> str:
+    name = str(location[0]).upper() if location else ""
+    return f"POLLER_{name}: {message.removeprefix('Value error, ')}"
