@@ -1,0 +1,106 @@
+"""The whole stack for one owner: servers, bucket, queue, DLQ, notification, migrated database."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from poller.local import emulator, postgres, resources
+from poller.postgres.migrations import migrate
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Where everything is."""
+
+    aws: Mapping[str, str]
+    """`AWS_ENDPOINT_URL`, credentials and region."""
+    queues: resources.QueuePair
+    bucket: str
+    database_url: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Every variable that `poller run`, the other commands and the tests need."""
+        return {
+            **self.aws,
+            "POLLER_QUEUE_URL": self.queues.url,
+            "POLLER_DLQ_URL": self.queues.dlq_url,
+            "POLLER_RAW_BUCKET": self.bucket,
+            "POLLER_DATABASE_URL": self.database_url,
+        }
+
+
+@contextmanager
+def running(
+    logs: Path, *, aws_port: int | None = None, postgres_port: int | None = None
+) -> Iterator[Stack]:
+    """Start what the environment does not name, fill it, and end it with the block.
+
+    `AWS_ENDPOINT_URL` and `POLLER_DATABASE_URL` name servers to use instead. In those only what
+    this stack created is removed at the end: its bucket, queues and database.
+
+    Raises:
+        ServerStartError: if an embedded server does not start.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    name = f"poller-{secrets.token_hex(4)}"
+    with ExitStack() as cleanup:
+        aws = _aws(cleanup, logs, aws_port)
+        server_url = _database_server(cleanup, logs, postgres_port)
+        stack = asyncio.run(_fill(aws, server_url, name))
+        # Embedded servers take everything with them.
+        if "AWS_ENDPOINT_URL" in os.environ:
+            cleanup.callback(lambda: asyncio.run(_delete_resources(stack)))
+        if "POLLER_DATABASE_URL" in os.environ:
+            cleanup.callback(lambda: asyncio.run(postgres.drop_database(server_url, name)))
+        yield stack
+
+
+def aws_environment(endpoint_url: str) -> dict[str, str]:
+    """The `AWS_*` variables for an emulator; credentials that are set already are kept."""
+    return {"AWS_ENDPOINT_URL": endpoint_url} | {
+        name: os.environ.get(name, default) for name, default in emulator.CREDENTIALS.items()
+    }
+
+
+def _aws(cleanup: ExitStack, logs: Path, port: int | None) -> dict[str, str]:
+    if named := os.environ.get("AWS_ENDPOINT_URL"):
+        return aws_environment(named)
+    started = emulator.start(logs / "emulator.log", port=port)
+    cleanup.callback(started.server.stop)
+    return {"AWS_ENDPOINT_URL": started.endpoint_url} | emulator.CREDENTIALS
+
+
+def _database_server(cleanup: ExitStack, logs: Path, port: int | None) -> str:
+    if named := os.environ.get("POLLER_DATABASE_URL"):
+        return named
+    started = postgres.start(logs / "postgres.log", port=port)
+    cleanup.callback(started.server.stop)
+    # The service is promised to need no superuser, so it is given none.
+    return asyncio.run(postgres.create_role(started.url, "poller"))
+
+
+async def _fill(aws: dict[str, str], server_url: str, name: str) -> Stack:
+    database_url = await postgres.create_database(server_url, name)
+    await migrate(database_url)
+    async with resources.connect(aws) as clients:
+        queues = await resources.create_queue_pair(clients.sqs, name)
+        await resources.create_bucket(clients.s3, name, announce_to=queues)
+    return Stack(aws, queues, name, database_url)
+
+
+async def _delete_resources(stack: Stack) -> None:
+    async with resources.connect(stack.aws) as clients:
+        await resources.delete_bucket(clients.s3, stack.bucket)
+        await resources.delete_queue_pair(clients.sqs, stack.queues)
+
+
+def write_environment(stack: Stack, path: Path) -> None:
+    """Write `.env.local`: `set -a; . ./.env.local; set +a` in a shell takes it over."""
+    lines = [f"{name}={value}\n" for name, value in stack.environment.items()]
+    path.touch(mode=0o600)  # it holds the database password
+    path.write_text("".join(lines))
