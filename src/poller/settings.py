@@ -120,7 +120,9 @@ def load() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise SettingsError([_line(fault["loc"], fault["msg"]) for fault in error.errors()]) from error
+        raise SettingsError(
+            [_line(fault["loc"], fault["msg"]) for fault in error.errors()]
+        ) from error
 
 
 def require(settings: Settings, *names: str) -> None:

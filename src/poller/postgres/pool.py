@@ -1,0 +1,130 @@
+"""Connections: how they are opened, bounded in time, and how their failures read."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+from pgvector.asyncpg import register_vector
+
+from poller.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+
+DatabaseUrl = Callable[[bool], Awaitable[str]]
+"""Gives the URL to connect to; True asks for a fresh one, after a refused password."""
+
+_CONNECT_SECONDS = 10.0
+_ACQUIRE_SECONDS = 15.0
+_SERVER_SETTINGS = {
+    "application_name": "video-poller",
+    # A frozen worker must not hold row locks longer than its rivals are willing to wait.
+    "idle_in_transaction_session_timeout": "15s",
+    "lock_timeout": "10s",
+    "statement_timeout": "60s",
+}
+# Outages and interruptions; anything else (a syntax error, a broken constraint) is a bug.
+_OUTAGES = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InterfaceError,
+    # A terminated backend can surface as this one, which is neither of the two base classes.
+    asyncpg.InternalClientError,
+)
+
+
+def query(name: str) -> str:
+    """Load a statement from `queries/`."""
+    return (files("poller.postgres") / "queries" / f"{name}.sql").read_text("utf-8")
+
+
+@contextmanager
+def outages_translated() -> Iterator[None]:
+    """Turn what an outage looks like in asyncpg into `UnavailableError`."""
+    try:
+        yield
+    except _OUTAGES as error:
+        raise UnavailableError("postgres", f"{type(error).__name__}: {error}") from error
+
+
+async def connect(database_url: str) -> "asyncpg.Connection[asyncpg.Record]":
+    """Open one connection with the settings that all of ours have.
+
+    Raises:
+        UnavailableError: when the server cannot be reached or refuses us.
+    """
+    with outages_translated():
+        connection = await asyncpg.connect(
+            database_url,
+            timeout=_CONNECT_SECONDS,
+            command_timeout=90,
+            # COPY caches column types for ever with the statement cache on, and stores garbage
+            # after a migration elsewhere; without it PgBouncer works too.
+            statement_cache_size=0,
+            server_settings=_SERVER_SETTINGS,
+        )
+        await _register_types(connection)
+        return connection
+
+
+async def create_pool(database_url: DatabaseUrl, *, max_size: int) -> "Pool":
+    """Make a pool that opens its connections when they are first needed."""
+
+    async def open_connection(*_: Any, **__: Any) -> "asyncpg.Connection[asyncpg.Record]":
+        try:
+            return await connect(await database_url(False))
+        except UnavailableError as error:
+            if not isinstance(error.__cause__, asyncpg.InvalidAuthorizationSpecificationError):
+                raise
+            return await connect(await database_url(True))  # the password was rotated
+
+    return await asyncpg.create_pool(connect=open_connection, min_size=0, max_size=max_size)
+
+
+@asynccontextmanager
+async def acquired(pool: "Pool") -> "AsyncIterator[Connection]":
+    """Borrow a connection, for a bounded wait, with outages translated."""
+    with outages_translated():
+        async with pool.acquire(timeout=_ACQUIRE_SECONDS) as connection:
+            yield connection
+
+
+async def close(pool: "Pool") -> None:
+    """Close the pool, by force if a connection does not come back in time."""
+    try:
+        async with asyncio.timeout(5):
+            await pool.close()
+    except (TimeoutError, *_OUTAGES):
+        pool.terminate()
+
+
+async def _register_types(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        format="binary",  # COPY is binary, so the codec must be
+        encoder=lambda value: b"\x01" + json.dumps(value).encode(),
+        decoder=lambda data: json.loads(data[1:]),
+    )
+    schema = await connection.fetchval(
+        "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace"
+        " WHERE e.extname = 'vector'"
+    )
+    if schema is not None:  # before the first migration there is none
+        await register_vector(connection, schema=schema)

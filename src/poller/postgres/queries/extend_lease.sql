@@ -1,0 +1,6 @@
+-- A heartbeat. An expired lease that nobody took is still ours: the token says so, not the clock.
+-- $1 analysis_id  $2 lease_token  $3 lease (interval)  $4 progress 0..1
+UPDATE analyses
+SET lease_expires_at = clock_timestamp() + $3, progress = $4
+WHERE id = $1 AND lease_token = $2 AND state = 'processing'
+RETURNING id

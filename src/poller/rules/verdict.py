@@ -1,0 +1,118 @@
+"""What becomes of a message, decided from what became of its videos."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import assert_never
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The results are committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The video was terminal already: `outcome` is done, failed or superseded."""
+
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Another worker holds the lease for `remaining`."""
+
+    wait: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Permanently failed: never to be tried again."""
+
+    reason: str
+    detail: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """To be tried again after a while."""
+
+    after: timedelta
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """Stopped through no fault of its own; to be taken up at once by whoever is free."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """The lease was lost. Another worker may own the video: say nothing about the message."""
+
+    cause: str
+
+
+Outcome = Stored | Duplicate | Busy | Failed | Postponed | Interrupted | Abandoned
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Delete the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hide:
+    """Keep the message, invisible for `after`."""
+
+    after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Send to the DLQ with the reason, then delete; if the send fails, the message stays."""
+
+    reason: str
+    detail: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Touch nothing; the message returns when its visibility ends."""
+
+
+Verdict = Ack | Hide | DeadLetter | Leave
+
+
+def decide(outcomes: Sequence[Outcome]) -> Verdict:
+    """Settle a message by its videos: it is deleted only when every one of them is terminal.
+
+    An unfinished video decides over a finished one: first a lost lease, then an interruption,
+    then the shortest wait. Among finished ones a failure decides, so that nothing fails unseen.
+    """
+    waits: list[timedelta] = []
+    failures: list[Failed] = []
+    for outcome in outcomes:
+        match outcome:
+            case Abandoned():
+                return Leave()
+            case Interrupted():
+                waits.append(timedelta(0))
+            case Busy(wait) | Postponed(wait):
+                waits.append(wait)
+            case Failed():
+                failures.append(outcome)
+            case Stored() | Duplicate():
+                continue
+            case _:
+                assert_never(outcome)
+    if waits:
+        return Hide(min(waits))
+    if not failures:
+        return Ack()
+    details = "; ".join(dict.fromkeys(failure.detail for failure in failures))
+    return DeadLetter(failures[0].reason, details, max(failure.attempts for failure in failures))
