@@ -43,6 +43,7 @@ class KeptServer:
         lifeline: int | None = None,
     ) -> None:
         self.log = log
+        self.directory = directory
         options = ["--stop-signal", str(int(stop_signal)), "--cwd", str(directory)]
         options += ["--remove", str(directory)]
         if account is not None:

@@ -71,14 +71,19 @@ def start(log: Path, *, port: int | None = None, lifeline: int | None = None) ->
 
 
 async def create_role(url: str, name: str) -> str:
-    """Create a login role without superuser rights that may create databases; returns its URL."""
+    """Create a login role without superuser rights that may create databases; returns its URL.
+
+    pgvector is not a trusted extension here, so this does what an administrator does once: put
+    it where each new database gets it from.
+    """
     password = secrets.token_hex(16)
-    connection = await asyncpg.connect(url)
+    parts = urlsplit(url)
+    connection = await asyncpg.connect(urlunsplit(parts._replace(path="/template1")))
     try:
+        await connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
         await connection.execute(f"CREATE ROLE \"{name}\" LOGIN CREATEDB PASSWORD '{password}'")
     finally:
         await connection.close()
-    parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=f"{name}:{password}@{parts.hostname}:{parts.port}"))
 
 
