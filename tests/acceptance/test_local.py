@@ -32,5 +32,5 @@ async def test_upload_is_announced(clients: Clients, announced_bucket: str, queu
 
     assert json.loads(test_event["Messages"][0]["Body"])["Event"] == "s3:TestEvent"
     assert (
-        json.loads(upload["Messages"][0]["Body"])["Records"][0]["s3"]["object"]["key"] == "a+b.mp4"
+        json.loads(upload["Messages"][0]["Body"])["Records"][0]["s3"]["object"]["key"] == "a.mp4"
     )
