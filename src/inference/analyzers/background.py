@@ -1,0 +1,74 @@
+"""Motion: how much of a picture left its running mean, with changes of the light taken out."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+BLOCK = 4
+"""Pixels a side that are averaged first: camera noise falls to a quarter."""
+DEVIATION = 10.0
+"""Luma levels (of 219) by which a block must leave the mean to count as moving."""
+STILL = 2.0
+"""Luma levels within which a block has not changed since the frame before."""
+SLOW_MS, FAST_MS = 500.0, 100.0
+"""Time constants of the mean where the picture changes, and where it stands still again."""
+
+
+@dataclass(slots=True)
+class Background:
+    """What a video's next frame is compared with: float32 [h, w] blocks of luma."""
+
+    mean: Tensor
+    previous: Tensor
+    pts_ms: float
+
+
+def blocks_of(luma: Tensor) -> Tensor:
+    """Average luma (float32 [N, H, W]) over blocks: float32 [N, H / 4, W / 4]."""
+    side = min(BLOCK, luma.shape[-2], luma.shape[-1])
+    return functional.avg_pool2d(luma.unsqueeze(1), side).squeeze(1)
+
+
+def observe(background: Background, blocks: Tensor, pts_ms: float) -> Tensor:
+    """Compare one frame (float32 [h, w]) with the mean and take it in.
+
+    Returns the share of moving blocks, a float32 scalar tensor 0..1. The mean follows a block
+    slowly while it changes, so that what moves stands out, and fast once it stands still, so that
+    motion ends when it ends.
+    """
+    gain, offset = _light(background.mean, blocks)
+    expected = background.mean * gain + offset
+    still = (blocks - (background.previous * gain + offset)).abs() <= STILL
+    residual = blocks - expected
+    area = (residual.abs() > DEVIATION).float().mean()
+
+    elapsed = max(pts_ms - background.pts_ms, 0.0)
+    slow, fast = (1 - math.exp(-elapsed / constant) for constant in (SLOW_MS, FAST_MS))
+    rate = still.float() * (fast - slow) + slow
+    background.mean = expected + rate * residual
+    background.previous = blocks
+    background.pts_ms = pts_ms
+    return area
+
+
+def _light(mean: Tensor, blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """The gain and offset that explain the frame best, fitted again without what they do not."""
+    everything = torch.ones_like(mean)
+    gain, offset = _fit(mean, blocks, everything)
+    explained = ((blocks - (mean * gain + offset)).abs() <= DEVIATION).float()
+    return _fit(mean, blocks, explained)
+
+
+def _fit(mean: Tensor, blocks: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted least squares, drawn to a gain of 1 where the picture has too little contrast."""
+    total = weight.sum().clamp(min=1)
+    center, level = (mean * weight).sum() / total, (blocks * weight).sum() / total
+    spread = (mean - center) * weight
+    variance = (spread * (mean - center)).sum() / total
+    covariance = (spread * (blocks - level)).sum() / total
+    contrast = 25.0
+    gain = ((covariance + contrast) / (variance + contrast)).clamp(0.25, 4.0)
+    return gain, level - gain * center

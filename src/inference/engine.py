@@ -1,0 +1,148 @@
+"""Measures frames on the device: pixels in, `FrameFeatures` out."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from inference.analyzers import background, color, stillness
+from inference.analyzers.background import Background
+from inference.analyzers.descriptor import describe
+from inference.analyzers.difference import consecutive_difference
+from inference.features import DESCRIPTOR_SIZE, FrameFeatures
+
+BLACK_LUMA = 37
+"""blackdetect's pix_th 0.10 in video range: 16 + 0.10 * 219, whole part."""
+CUT_SCORE = 15.0
+"""The lowest content score at which a detector may cut: each such frame gets a descriptor."""
+NEW_PICTURE_SCORE = 27.0
+"""Content score from which nothing of the old picture is a background for the new one."""
+
+
+@dataclass(slots=True)
+class Carry:
+    """All that one video's next frame depends on, on the device; nothing is shared with others."""
+
+    pixels: Tensor | None = None
+    """uint8 [1, H, W * 3]: the frame before."""
+    hsv: Tensor | None = None
+    """uint8 [1, 3, H, W]: the same frame's hue, saturation, value."""
+    reference: Tensor | None = None
+    """uint8 [1, H, W * 3]: the freeze reference."""
+    background: Background | None = None
+    second: int | None = None
+    """The whole second of the frame before."""
+
+
+class Engine:
+    """The built-in analysis on one device; the results are the same whatever the batches are."""
+
+    def __init__(self, device: str) -> None:
+        """`device` is `auto`, `cpu` or `cuda`; raises RuntimeError if CUDA is asked and absent."""
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(device)
+        if self.device.type == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError("no CUDA device")
+        # On a CPU the working set of a few frames stays in the cache: faster than a whole batch.
+        self._chunk = 4 if self.device.type == "cpu" else 64
+
+    def open(self) -> Carry:
+        """The state before a video's first frame."""
+        return Carry()
+
+    def features(
+        self, carry: Carry, pixels: npt.NDArray[np.uint8], pts_ms: npt.NDArray[np.float64]
+    ) -> FrameFeatures:
+        """Measure N consecutive frames of one video and move its carry past them.
+
+        `pixels` is uint8 [N, H, W, 3] RGB and may be overwritten after the call; `pts_ms` is
+        float64 [N], milliseconds. Raises ValueError if the picture changes its size.
+        """
+        height, width = pixels.shape[1:3]
+        if carry.hsv is not None and carry.hsv.shape[2:] != (height, width):
+            raise ValueError(
+                f"the size changed from {tuple(carry.hsv.shape[2:])} to {(height, width)}"
+            )
+        with torch.inference_mode():
+            parts = [
+                self._measure(carry, torch.from_numpy(pixels[at : at + self._chunk]), times)
+                for at, times in self._chunks(pts_ms)
+            ]
+        names = parts[0].to_arrays()
+        return FrameFeatures.from_arrays(
+            {name: np.concatenate([part.to_arrays()[name] for part in parts]) for name in names}
+        )
+
+    def _chunks(self, pts_ms: npt.NDArray[np.float64]) -> list[tuple[int, npt.NDArray[np.float64]]]:
+        size = self._chunk
+        return [(at, pts_ms[at : at + size]) for at in range(0, max(len(pts_ms), 1), size)]
+
+    def _measure(
+        self, carry: Carry, pixels: Tensor, pts_ms: npt.NDArray[np.float64]
+    ) -> FrameFeatures:
+        pixels = pixels.to(self.device)
+        planes = color.planes_of(pixels)
+        hsv = color.hsv_of(planes)
+        luma = color.luma_of(planes)
+        score = _content_score(consecutive_difference(carry.hsv, hsv), luma[0].numel())
+        rows = pixels.flatten(2)
+        changed = consecutive_difference(carry.pixels, rows).cpu().numpy()
+        still = stillness.compare(carry.reference, changed, rows)
+        black = (luma <= BLACK_LUMA).flatten(1).sum(1).cpu().numpy()
+        area = _motion_area(carry, luma, pts_ms, score)
+        described = _described(carry, pts_ms, score)
+        descriptor = np.zeros((len(pixels), DESCRIPTOR_SIZE), np.float32)
+        for at in np.flatnonzero(described):
+            descriptor[at] = describe(planes[at]).cpu().numpy()
+        # Cloned: the caller's buffer is reused, and a view would keep the whole chunk alive.
+        carry.pixels, carry.hsv = rows[-1:].clone(), hsv[-1:].clone()
+        carry.reference = still.reference.clone()
+        return FrameFeatures(
+            content_score=score,
+            black_ratio=black / luma[0].numel(),
+            freeze_difference=still.difference,
+            frozen=still.frozen,
+            motion_area=area,
+            described=described,
+            descriptor=descriptor,
+        )
+
+
+def _content_score(sums: Tensor, size: int) -> npt.NDArray[np.float64]:
+    """Mean over hue, saturation and value, added up in PySceneDetect's order: the same bits."""
+    hue, saturation, value = (sums.cpu().numpy() / size).T
+    score: npt.NDArray[np.float64] = (hue + saturation + value) / 3.0
+    return score
+
+
+def _motion_area(
+    carry: Carry,
+    luma: Tensor,
+    pts_ms: npt.NDArray[np.float64],
+    score: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    areas = []
+    for blocks, pts, content in zip(background.blocks_of(luma), pts_ms, score, strict=True):
+        if carry.background is None or content >= NEW_PICTURE_SCORE:
+            carry.background = Background(blocks, blocks, float(pts))
+            areas.append(torch.zeros((), device=luma.device))
+        else:
+            areas.append(background.observe(carry.background, blocks, float(pts)))
+    return torch.stack(areas).cpu().numpy().astype(np.float64)
+
+
+def _described(
+    carry: Carry, pts_ms: npt.NDArray[np.float64], score: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """The first frame of each second, and each frame that may turn out to open a shot."""
+    described = score >= CUT_SCORE
+    for at, pts in enumerate(pts_ms):
+        second = math.floor(pts / 1000)
+        if second != carry.second:
+            described[at] = True
+        carry.second = second
+    return described
