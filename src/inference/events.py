@@ -8,6 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 
+PIPELINE = "builtin-1/analysis-1"
+"""Name and version of the model, and the version of the analysis around it. Results of another
+pipeline stand beside these, they do not replace them; raise a version when results change."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One thing that happened between two presentation times (milliseconds)."""

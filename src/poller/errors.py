@@ -1,7 +1,5 @@
 """Failures of the service, grouped by what the caller must do."""
 
-from datetime import timedelta
-
 
 class SettingsError(Exception):
     """The service cannot start with these settings; one clear line for each fault."""
@@ -20,23 +18,13 @@ class PermanentError(Exception):
         self.detail = detail
 
 
-class RetryableError(Exception):
-    """Try this video again later; the attempt counts."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
-
-
 class UnavailableError(Exception):
     """A system that we need is away. No video is to blame, so no attempt is counted."""
 
-    def __init__(self, system: str, detail: str, after: timedelta | None = None) -> None:
+    def __init__(self, system: str, detail: str) -> None:
         super().__init__(f"{system} is unavailable: {detail}")
         self.system = system
         self.detail = detail
-        self.after = after
 
 
 class LeaseLostError(Exception):

@@ -25,7 +25,9 @@ class Settings(BaseSettings):
     )
     database_url: str | None = Field(None, description="postgresql://user:password@host:port/name")
     database_secret_arn: str | None = Field(
-        None, description="Secrets Manager secret to read the database URL from, at run time"
+        None,
+        description="Secrets Manager secret, read at run time: a URL, or JSON with username and"
+        " password; what it lacks comes from DATABASE_URL",
     )
     raw_bucket: str | None = Field(None, description="bucket that `poller submit` uploads to")
     results_bucket: str | None = Field(None, description="bucket for result files; optional")
@@ -99,8 +101,6 @@ class Settings(BaseSettings):
                 f"POLLER_VISIBILITY_SECONDS ({self.visibility_seconds}) must be at least "
                 f"POLLER_LEASE_SECONDS + 30 ({self.lease_seconds + 30:g})"
             )
-        if self.database_url and self.database_secret_arn:
-            lines.append("set POLLER_DATABASE_URL or POLLER_DATABASE_SECRET_ARN, not both")
         if lines:
             raise SettingsError(lines)
         return self

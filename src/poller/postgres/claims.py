@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
-from poller.errors import LeaseLostError, PermanentError
+from poller.errors import LeaseLostError, PermanentError, UnavailableError
 from poller.postgres.pool import acquired, query
 from poller.rules.identity import ExternalId, Source, is_conflict
 from poller.rules.message import VideoRequest
@@ -19,7 +19,6 @@ class Claimed:
     """The lease is ours: `token` fences everything that is written under it."""
 
     analysis_id: int
-    video_id: UUID
     token: int
     lease_id: UUID
     attempts: int
@@ -99,25 +98,30 @@ class Claims:
             UnavailableError: Postgres is away; whether the claim was granted is not known.
         """
         key = (video_id, revision, self._pipeline)
+        arguments = (
+            *key,
+            delivery.lease_id,
+            self._owner,
+            delivery.message_id,
+            self._lease,
+            size_bytes,
+            delivery.is_redriven,
+        )
+        try:
+            return await self._claim_once(key, arguments)
+        except UnavailableError:
+            # The reply may be all that was lost; the same lease_id makes this the same claim.
+            return await self._claim_once(key, arguments)
+
+    async def _claim_once(
+        self, key: tuple[UUID, str, str], arguments: tuple[object, ...]
+    ) -> Claimed | Held | Terminal:
         async with acquired(self._pool) as connection:
-            granted = await connection.fetchrow(
-                query("claim"),
-                *key,
-                delivery.lease_id,
-                self._owner,
-                delivery.message_id,
-                self._lease,
-                size_bytes,
-                delivery.is_redriven,
-            )
+            granted = await connection.fetchrow(query("claim"), *arguments)
             if granted is not None:
                 await connection.execute(query("supersede_older"), *key)
                 return Claimed(
-                    granted["id"],
-                    video_id,
-                    granted["lease_token"],
-                    delivery.lease_id,
-                    granted["attempts"],
+                    granted["id"], granted["lease_token"], granted["lease_id"], granted["attempts"]
                 )
             found = await connection.fetchrow(query("read_state"), *key)
         if found is None:

@@ -83,8 +83,9 @@ async def connect(database_url: str) -> "asyncpg.Connection[asyncpg.Record]":
         return connection
 
 
-async def create_pool(database_url: DatabaseUrl, *, max_size: int) -> "Pool":
-    """Make a pool that opens its connections when they are first needed."""
+@asynccontextmanager
+async def opened(database_url: DatabaseUrl, *, max_size: int) -> "AsyncIterator[Pool]":
+    """A pool that opens its connections when they are first needed."""
 
     async def open_connection(*_: Any, **__: Any) -> "asyncpg.Connection[asyncpg.Record]":
         try:
@@ -94,7 +95,11 @@ async def create_pool(database_url: DatabaseUrl, *, max_size: int) -> "Pool":
                 raise
             return await connect(await database_url(True))  # the password was rotated
 
-    return await asyncpg.create_pool(connect=open_connection, min_size=0, max_size=max_size)
+    pool = await asyncpg.create_pool(connect=open_connection, min_size=0, max_size=max_size)
+    try:
+        yield pool
+    finally:
+        await _close(pool)
 
 
 @asynccontextmanager
@@ -105,8 +110,7 @@ async def acquired(pool: "Pool") -> "AsyncIterator[Connection]":
             yield connection
 
 
-async def close(pool: "Pool") -> None:
-    """Close the pool, by force if a connection does not come back in time."""
+async def _close(pool: "Pool") -> None:
     try:
         async with asyncio.timeout(5):
             await pool.close()

@@ -7,6 +7,8 @@ RECEIPT_LIFETIME = timedelta(hours=12)
 """SQS gives a receipt this much visibility in all, counted from the receive."""
 MARGIN = timedelta(seconds=30)
 """The message outlives the lease by this much, so that a takeover finds the lease expired."""
+_SPREAD = timedelta(seconds=10)
+_MAX_SPREAD = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,17 @@ def plan_visibility(wanted: timedelta, received_at: datetime, now: datetime) -> 
     return min(wanted, left) if left > timedelta(0) else None
 
 
-def plan_busy_wait(remaining: timedelta, jitter: float) -> timedelta:
-    """Hide a message whose video another worker holds: the rest of its lease and up to 10 s."""
-    return max(remaining, timedelta(0)) + timedelta(seconds=1 + 9 * jitter)
+def plan_busy_wait(remaining: timedelta, receive_count: int, jitter: float) -> timedelta:
+    """Hide a message whose video another worker holds: the rest of that lease, plus jitter.
+
+    The holder's own message brings the video back if the holder dies, so this one need not be
+    prompt. The jitter doubles with every receive: otherwise the duplicate of a long video would
+    use up the queue's `maxReceiveCount` in a quarter of an hour and land in the DLQ.
+
+    Args:
+        remaining: what is left of the lease.
+        receive_count: deliveries of this message so far, 1 or more.
+        jitter: uniform in 0..1, drawn by the caller.
+    """
+    spread = min(_MAX_SPREAD, _SPREAD * (1 << min(max(receive_count - 1, 0), 20)))
+    return max(remaining, timedelta(0)) + spread * (1 + jitter) / 2

@@ -12,6 +12,11 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Superseded:
+    """The object was overwritten meanwhile; its new revision has a message of its own."""
+
+
+@dataclass(frozen=True, slots=True)
 class Duplicate:
     """The video was terminal already: `outcome` is done, failed or superseded."""
 
@@ -56,7 +61,7 @@ class Abandoned:
     cause: str
 
 
-Outcome = Stored | Duplicate | Busy | Failed | Postponed | Interrupted | Abandoned
+Outcome = Stored | Superseded | Duplicate | Busy | Failed | Postponed | Interrupted | Abandoned
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,7 @@ def decide(outcomes: Sequence[Outcome]) -> Verdict:
                 waits.append(wait)
             case Failed():
                 failures.append(outcome)
-            case Stored() | Duplicate():
+            case Stored() | Superseded() | Duplicate():
                 continue
             case _:
                 assert_never(outcome)

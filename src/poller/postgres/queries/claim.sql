@@ -32,4 +32,4 @@ WHERE (a.state = 'processing' AND a.lease_id = excluded.lease_id)
    OR (a.state = 'processing' AND a.lease_expires_at <= clock_timestamp())
    OR (a.state = 'retry' AND (a.not_before IS NULL OR a.not_before <= clock_timestamp()))
    OR (a.state = 'failed' AND $9 AND a.lease_message_id IS DISTINCT FROM excluded.lease_message_id)
-RETURNING a.id, a.lease_token, a.attempts
+RETURNING a.id, a.lease_token, a.lease_id, a.attempts

@@ -1,0 +1,210 @@
+"""The loop: receive into free slots, work, drain when told to. Settling: `settle.py`."""
+
+import asyncio
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import assert_never, cast
+
+import structlog
+
+from poller import metrics
+from poller.errors import UnavailableError
+from poller.pipeline import Pipeline
+from poller.rules.backoff import backoff
+from poller.rules.message import Ignore, Reject, Requests, parse_message
+from poller.rules.verdict import (
+    Ack,
+    DeadLetter,
+    Hide,
+    Outcome,
+    Postponed,
+    Stored,
+    Verdict,
+    decide,
+)
+from poller.settle import Settlement
+from poller.sqs import Message, Queue
+from poller.stages import Stages
+
+log = structlog.get_logger("poller.consumer")
+
+_RELEASE_SECONDS = 10.0
+_MAX_PAUSE = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What is taken from the queue, and how."""
+
+    slots: int
+    """Messages in work at once."""
+    wait_seconds: int
+    visibility_seconds: int
+    allowed_buckets: tuple[str, ...]
+
+
+class Consumer:
+    """Keeps free slots filled. There is no local buffer: what is received is worked on."""
+
+    def __init__(
+        self, inbox: Queue, pipeline: Pipeline, settlement: Settlement, intake: Intake
+    ) -> None:
+        self._inbox = inbox
+        self._pipeline = pipeline
+        self._settlement = settlement
+        self._intake = intake
+        self._stopping = asyncio.Event()
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._interruptible: set[asyncio.Task[None]] = set()
+        self._outages = 0
+        self.waiting_since = asyncio.get_running_loop().time()
+        """Monotonic time since which the loop waits for the queue."""
+        self.outage: UnavailableError | None = None
+        """What is away, while something is."""
+
+    @property
+    def has_free_slot(self) -> bool:
+        """Whether the loop should be receiving."""
+        return len(self._jobs) < self._intake.slots and not self._stopping.is_set()
+
+    def stop(self) -> None:
+        """Receive no more. Saying it twice changes nothing."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Receive and work until `stop`.
+
+        The poll that is open then is awaited to its end: cut off, SQS would still hand it a
+        message, which nobody would see.
+        """
+        while not self._stopping.is_set():
+            if not self.has_free_slot:
+                await self._wait_for_slot()
+                continue
+            self.waiting_since = asyncio.get_running_loop().time()
+            await self._pause_in_outage()
+            messages = await self._receive()
+            for message in messages:
+                if self._stopping.is_set():
+                    await self._settlement.apply(message, Hide(timedelta(0)), Stages(), [])
+                else:
+                    self._start(message)
+
+    async def drain(self, deadline: float) -> None:
+        """Let work finish until the monotonic `deadline`, then interrupt what is left of it."""
+        self.stop()
+        if not self._jobs:
+            return
+        now = asyncio.get_running_loop().time()
+        await asyncio.wait(self._jobs, timeout=max(0.0, deadline - _RELEASE_SECONDS - now))
+        for job in self._interruptible:
+            job.cancel("draining")
+        if self._jobs:
+            await asyncio.wait(self._jobs, timeout=_RELEASE_SECONDS)
+
+    async def _receive(self) -> list[Message]:
+        # In an outage one message at a time finds out whether it is over: each delivery counts
+        # against the queue's maxReceiveCount.
+        limit = 1 if self._outages else self._intake.slots - len(self._jobs)
+        try:
+            messages = await self._inbox.receive(
+                limit=limit,
+                wait_seconds=self._intake.wait_seconds,
+                visibility_seconds=self._intake.visibility_seconds,
+            )
+        except UnavailableError as error:
+            log.warning("queue.unavailable", error=str(error))
+            self._note_outage(error)
+            return []
+        if self.outage is not None and self.outage.system == "sqs":
+            self._note_recovery()
+        metrics.MESSAGES_RECEIVED.inc(len(messages))
+        metrics.LAST_RECEIVE.set_to_current_time()
+        return messages
+
+    def _start(self, message: Message) -> None:
+        job = asyncio.create_task(self._work(message), name=f"message-{message.id}")
+        self._jobs.add(job)
+        self._interruptible.add(job)
+        metrics.VIDEOS_IN_FLIGHT.set(len(self._jobs))
+        job.add_done_callback(self._finished)
+
+    def _finished(self, job: asyncio.Task[None]) -> None:
+        self._jobs.discard(job)
+        metrics.VIDEOS_IN_FLIGHT.set(len(self._jobs))
+        if not job.cancelled() and (error := job.exception()) is not None:
+            log.error("message.crashed", exc_info=error)
+
+    async def _work(self, message: Message) -> None:
+        stages, outcomes = Stages(), list[Outcome]()
+        verdict: Verdict
+        job = cast("asyncio.Task[None]", asyncio.current_task())
+        try:
+            verdict = await self._judge(message, stages, outcomes)
+        except asyncio.CancelledError:
+            verdict = Hide(timedelta(0))
+        except Exception:
+            # A bug in one message's path must not stop the loop or leak its slot. The message
+            # comes back; when it is the message that triggers the bug, its attempts run out.
+            log.exception("message.failed", message_id=message.id)
+            metrics.ERRORS.labels("internal").inc()
+            verdict = Hide(backoff(message.receive_count, random.random()))
+        finally:
+            self._interruptible.discard(job)
+        await self._settlement.apply(message, verdict, stages, outcomes)
+
+    async def _judge(self, message: Message, stages: Stages, outcomes: list[Outcome]) -> Verdict:
+        parsed = parse_message(message.body, message.texts, self._intake.allowed_buckets)
+        match parsed:
+            case Ignore(reason):
+                metrics.RECORDS_IGNORED.labels(reason).inc()
+                return Ack()
+            case Reject(reason, detail):
+                metrics.ERRORS.labels(reason).inc()
+                return DeadLetter(reason, detail, attempts=0)
+            case Requests(videos, ignored):
+                metrics.RECORDS_IGNORED.labels("other_event").inc(ignored)
+                for video in videos:
+                    outcome = await self._pipeline.run(video, message, stages)
+                    outcomes.append(outcome)
+                    self._note(outcome)
+                return decide(outcomes)
+            case _:
+                assert_never(parsed)
+
+    def _note(self, outcome: Outcome) -> None:
+        match outcome:
+            case Postponed(_, cause):
+                self._note_outage(UnavailableError(cause.removesuffix("_unavailable"), cause))
+            case Stored():
+                self._note_recovery()
+            case _:
+                return
+
+    def _note_outage(self, error: UnavailableError) -> None:
+        self._outages += 1
+        self.outage = error
+
+    def _note_recovery(self) -> None:
+        self._outages = 0
+        self.outage = None
+
+    async def _pause_in_outage(self) -> None:
+        if self._outages:
+            pause = min(backoff(self._outages, random.random()), _MAX_PAUSE)
+            await self._wait_for_stop(pause.total_seconds())
+
+    async def _wait_for_slot(self) -> None:
+        stopped = asyncio.create_task(self._stopping.wait(), name="stop")
+        try:
+            await asyncio.wait([*self._jobs, stopped], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+
+    async def _wait_for_stop(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return

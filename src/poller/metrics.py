@@ -1,0 +1,54 @@
+"""Every metric of the service, declared once. An id or a URL is never a label."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+MESSAGES_RECEIVED = Counter("poller_messages_received_total", "Messages received from the queue")
+MESSAGES_SETTLED = Counter(
+    "poller_messages_settled_total", "Messages settled, by what was done with them", ["verdict"]
+)
+RECORDS_IGNORED = Counter(
+    "poller_records_ignored_total", "Announcements that ask for no analysis", ["reason"]
+)
+DUPLICATES = Counter(
+    "poller_duplicates_total", "Videos announced again after they were finished", ["outcome"]
+)
+VIDEOS_IN_FLIGHT = Gauge("poller_videos_in_flight", "Messages being worked on")
+VIDEOS_FINISHED = Counter(
+    "poller_videos_finished_total", "Claimed videos by the state they were left in", ["state"]
+)
+VIDEO_SECONDS = Counter("poller_video_seconds_total", "Seconds of video analysed and stored")
+FRAMES_DECODED = Counter("poller_frames_decoded_total", "Frames decoded")
+FRAMES_INFERRED = Counter("poller_frames_inferred_total", "Frames analysed on the device")
+BATCH_FRAMES = Histogram(
+    "poller_batch_frames",
+    "Frames in one batch on the device",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+)
+STAGE_SECONDS = Histogram(
+    "poller_stage_seconds",
+    "Time that a video spent in a stage",
+    ["stage"],
+    buckets=(0.005, 0.02, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600),
+)
+LEASE_LOST = Counter("poller_lease_lost_total", "Leases lost while working", ["cause"])
+HEARTBEATS = Counter("poller_heartbeats_total", "Heartbeats by result", ["result"])
+HEARTBEAT_LAG = Gauge(
+    "poller_heartbeat_lag_seconds", "How late the latest heartbeat was, in the worst video"
+)
+LEASE_REMAINING = Gauge(
+    "poller_lease_remaining_seconds", "Shortest time left on any lease that is held"
+)
+LAST_RECEIVE = Gauge(
+    "poller_last_receive_timestamp_seconds", "When the last receive completed, as Unix time"
+)
+QUEUE_MESSAGES = Gauge(
+    "poller_queue_messages", "Messages in a queue, as SQS counts them", ["queue", "state"]
+)
+DEVICE_BUSY = Counter("poller_device_busy_seconds_total", "Time that the device spent computing")
+DEVICE_MEMORY = Gauge("poller_device_memory_bytes", "Memory of the device process")
+DEVICE_RESTARTS = Counter("poller_device_restarts_total", "Restarts of the device process")
+EVENTS_STORED = Counter("poller_events_stored_total", "Timeline events committed", ["event_type"])
+EMBEDDINGS_STORED = Counter("poller_embeddings_stored_total", "Embedding vectors committed")
+ERRORS = Counter("poller_errors_total", "Errors by kind", ["kind"])
+TASK_PROTECTION = Gauge("poller_task_protection", "1 while this ECS task is protected")
+DRAIN_SECONDS = Gauge("poller_drain_seconds", "How long the drain has taken so far")

@@ -1,0 +1,97 @@
+"""How a video ended, written down: the analysis row, the metrics, the outcome to settle by."""
+
+from collections import Counter
+from datetime import timedelta
+from typing import assert_never
+
+import structlog
+from inference.analyze import Analysis
+
+from poller import metrics
+from poller.errors import LeaseLostError, UnavailableError
+from poller.postgres.claims import Claimed, Claims, Held, Terminal
+from poller.rules import verdict
+from poller.rules.failure import Abandon, Fail, GiveBack, Remedy, Supersede
+from poller.rules.lease import plan_busy_wait
+from poller.rules.verdict import Outcome
+from poller.sqs import Message
+
+log = structlog.get_logger("poller.outcomes")
+
+_AFTER_OUTAGE = timedelta(seconds=5)
+
+
+def decide_unclaimed(found: Held | Terminal, message: Message, jitter: float) -> Outcome:
+    """Turn the reason why there is no claim into an outcome."""
+    match found:
+        case Held(wait):
+            return verdict.Busy(plan_busy_wait(wait, message.receive_count, jitter))
+        case Terminal("failed", message.id):
+            # This very message led to the failure, and was not settled after it.
+            return verdict.Failed(
+                found.error_code or "failed", found.error_message or "-", found.attempts
+            )
+        case Terminal(state):
+            metrics.DUPLICATES.labels(state).inc()
+            return verdict.Duplicate(state)
+        case _:
+            assert_never(found)
+
+
+async def apply_remedy(claims: Claims, claim: Claimed | None, remedy: Remedy) -> Outcome:
+    """Write the remedy down under the fence, where there is a claim, and name the outcome."""
+    try:
+        if claim is not None:
+            await _record(claims, claim, remedy)
+    except LeaseLostError as error:
+        remedy = Abandon(error.cause)
+    except UnavailableError as error:
+        # The lease runs out by itself; the next claim finds out what is to be done.
+        metrics.ERRORS.labels(error.system).inc()
+        return verdict.Postponed(_AFTER_OUTAGE, f"{error.system}_unavailable")
+    return _outcome(remedy, claim.attempts if claim else 0)
+
+
+async def _record(claims: Claims, claim: Claimed, remedy: Remedy) -> None:
+    match remedy:
+        case Fail(reason, detail):
+            await claims.fail(claim, reason, detail)
+            metrics.VIDEOS_FINISHED.labels("failed").inc()
+        case GiveBack(after, cause, detail):
+            await claims.postpone(claim, after, counted=False, reason=cause, detail=detail)
+            metrics.VIDEOS_FINISHED.labels("retry").inc()
+        case Supersede():
+            await claims.supersede(claim)
+            metrics.VIDEOS_FINISHED.labels("superseded").inc()
+        case Abandon():
+            return
+        case _:
+            assert_never(remedy)
+
+
+def _outcome(remedy: Remedy, attempts: int) -> Outcome:
+    match remedy:
+        case Fail(reason, detail):
+            metrics.ERRORS.labels(reason).inc()
+            return verdict.Failed(reason, detail, attempts)
+        case GiveBack(after, cause, detail):
+            metrics.ERRORS.labels(cause).inc()
+            log.warning("video.given_back", cause=cause, detail=detail, after=after.total_seconds())
+            return verdict.Postponed(after, cause) if after else verdict.Interrupted(cause)
+        case Supersede():
+            return verdict.Superseded()
+        case Abandon(cause):
+            metrics.LEASE_LOST.labels(cause).inc()
+            return verdict.Abandoned(cause)
+        case _:
+            assert_never(remedy)
+
+
+def note_stored(analysis: Analysis) -> None:
+    """Count what was committed."""
+    metrics.VIDEOS_FINISHED.labels("done").inc()
+    metrics.VIDEO_SECONDS.inc(analysis.info.duration_seconds)
+    metrics.FRAMES_DECODED.inc(analysis.frames_decoded)
+    metrics.EMBEDDINGS_STORED.inc(len(analysis.results.embeddings))
+    for event_type, count in Counter(e.event_type for e in analysis.results.events).items():
+        metrics.EVENTS_STORED.labels(event_type).inc(count)

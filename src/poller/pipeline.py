@@ -1,0 +1,115 @@
+"""The map: every stage of a job, in order. A new stage is a new line in `_work`.
+
+message → claim → fetch → decode → infer → store → ack   (ack: `consumer.py`)
+"""
+
+import asyncio
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import uuid4
+
+from inference.analyze import Analyzer
+
+from poller.errors import PermanentError
+from poller.heartbeat import Heartbeats
+from poller.outcomes import apply_remedy, decide_unclaimed, note_stored
+from poller.postgres.claims import Claimed, Claims, Delivery
+from poller.postgres.results import Results
+from poller.rules.failure import EXPECTED, GiveBack, decide_remedy
+from poller.rules.message import VideoRequest
+from poller.rules.verdict import Outcome, Stored
+from poller.s3 import ObjectRevision, Objects
+from poller.sqs import Message
+from poller.stages import Stages
+from poller.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a video may cost before it is refused."""
+
+    max_video_bytes: int
+    max_attempts: int
+
+
+class Pipeline:
+    """Takes one video of a message from its claim to its stored results."""
+
+    def __init__(
+        self,
+        objects: Objects,
+        claims: Claims,
+        heartbeats: Heartbeats,
+        analyzer: Analyzer,
+        results: Results,
+        workspace: Workspace,
+        limits: Limits,
+    ) -> None:
+        self._objects = objects
+        self._claims = claims
+        self._heartbeats = heartbeats
+        self._analyzer = analyzer
+        self._results = results
+        self._workspace = workspace
+        self._limits = limits
+
+    async def run(self, request: VideoRequest, message: Message, stages: Stages) -> Outcome:
+        """Work on one video, and record in Postgres how it ended.
+
+        When it is cancelled it gives the claim back, without counting the attempt.
+        """
+        claim: Claimed | None = None
+        stages.ids = {"bucket": request.bucket, "key": request.key}
+        try:
+            with stages.timed("claim"):
+                revision = await self._objects.head(request.bucket, request.key)
+                video_id = await self._claims.bind(request)
+                delivery = Delivery(message.id, uuid4(), "reason" in message.attributes)
+                found = await self._claims.claim(
+                    video_id, revision.revision, revision.size_bytes, delivery
+                )
+            if not isinstance(found, Claimed):
+                return decide_unclaimed(found, message, random.random())
+            claim = found
+            stages.ids |= {"video_id": str(video_id), "analysis_id": claim.analysis_id}
+            await self._work(claim, revision, message, stages)
+        except EXPECTED as error:
+            remedy = decide_remedy(error, message.receive_count, random.random())
+            return await apply_remedy(self._claims, claim, remedy)
+        except asyncio.CancelledError:
+            if claim is not None:
+                stopped = GiveBack(timedelta(0), "interrupted", "the worker is stopping")
+                await asyncio.shield(apply_remedy(self._claims, claim, stopped))
+            raise
+        return Stored()
+
+    async def _work(
+        self, claim: Claimed, revision: ObjectRevision, message: Message, stages: Stages
+    ) -> None:
+        self._check_limits(claim, revision)
+        async with self._heartbeats.hold(claim, message) as beat, self._workspace.job() as job:
+            with stages.timed("fetch"):
+                path = job / "video"
+                await self._objects.fetch(revision, path)
+            analysis = await self._analyzer.analyze(path, beat.report)  # decode and infer
+            stages.add("decode", analysis.decode_seconds)
+            stages.add("infer", analysis.infer_seconds)
+            with stages.timed("store"):
+                await self._results.store(claim, analysis)
+        note_stored(analysis)
+
+    def _check_limits(self, claim: Claimed, revision: ObjectRevision) -> None:
+        limits = self._limits
+        if claim.attempts > limits.max_attempts:
+            raise PermanentError(
+                "attempts_exhausted",
+                f"{limits.max_attempts} attempts ended without a result or an error, as when the"
+                " worker dies; its log says more",
+            )
+        if revision.size_bytes > limits.max_video_bytes:
+            raise PermanentError(
+                "too_large",
+                f"{revision.size_bytes} bytes are more than POLLER_MAX_VIDEO_BYTES"
+                f" ({limits.max_video_bytes})",
+            )

@@ -1,0 +1,68 @@
+"""Reading what is stored, for people: states, timelines, neighbours."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import asyncpg
+
+from poller.postgres.pool import outages_translated, query
+
+if TYPE_CHECKING:
+    from poller.postgres.pool import Connection
+
+Row = asyncpg.Record
+
+
+class Reports:
+    """Questions to the database, each one a statement. All raise `UnavailableError`."""
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+
+    async def count_states(self) -> dict[str, int]:
+        """How many analyses are in each state."""
+        rows = await self._fetch("SELECT state, count(*) FROM analyses GROUP BY state ORDER BY 1")
+        return {row["state"]: row["count"] for row in rows}
+
+    async def list_unfinished(self) -> list[Row]:
+        """What runs, waits or failed, as rows of `latest_analyses`."""
+        return await self._fetch(query("list_unfinished"))
+
+    async def find_videos(self, text: str) -> list[Row]:
+        """Find videos by our id, the application's id, `s3://bucket/key` or key."""
+        bucket, key = None, text
+        if text.startswith("s3://"):
+            bucket, _, key = text.removeprefix("s3://").partition("/")
+        return await self._fetch(query("find_videos"), _as_uuid(text), text, bucket, key)
+
+    async def follow(self, objects: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Row]:
+        """The latest analysis of each of these (bucket, key), where there is one yet."""
+        buckets, keys = [bucket for bucket, _ in objects], [key for _, key in objects]
+        rows = await self._fetch(query("follow_objects"), buckets, keys)
+        return {(row["bucket"], row["object_key"]): row for row in rows}
+
+    async def read_timeline(self, video_id: UUID) -> list[Row]:
+        """The events of the newest done revision, as rows of `timeline`."""
+        return await self._fetch(
+            "SELECT * FROM timeline WHERE video_id = $1 ORDER BY start_ms, seq", video_id
+        )
+
+    async def nearest_shots(self, analysis_ids: Sequence[int], limit: int) -> list[Row]:
+        """The shots that look most like the longest shot of each analysis, nearest first."""
+        with outages_translated():
+            async with self._connection.transaction():
+                # An approximate index and a filter: without this the filter eats the answer.
+                await self._connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")
+                return await self._fetch(query("nearest_shots"), list(analysis_ids), limit)
+
+    async def _fetch(self, statement: str, *arguments: object) -> list[Row]:
+        with outages_translated():
+            return await self._connection.fetch(statement, *arguments)
+
+
+def _as_uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

@@ -1,0 +1,143 @@
+"""Objects: which revision there is, and its bytes on local disk."""
+
+import asyncio
+import errno
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aioboto3
+import aiohttp
+from aiobotocore.config import AioConfig
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+
+from poller.errors import PermanentError, SupersededError, UnavailableError
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+
+_CHUNK_BYTES = 1024 * 1024
+_FREE_BYTES = 256 * 1024 * 1024
+_MISSING = {
+    "404",
+    "NoSuchKey",
+    "NoSuchBucket",
+    "NotFound",
+    "NoSuchVersion",
+    "405",
+    "MethodNotAllowed",
+}
+_FORBIDDEN = {"403", "AccessDenied", "Forbidden", "InvalidObjectState", "AllAccessDisabled"}
+_CHANGED = {"412", "PreconditionFailed"}
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRevision:
+    """What HeadObject says is there now."""
+
+    bucket: str
+    key: str
+    etag: str
+    version_id: str | None
+    size_bytes: int
+
+    @property
+    def revision(self) -> str:
+        """The version id where the bucket is versioned, else the ETag without quotes."""
+        return self.version_id or self.etag.strip('"')
+
+
+@asynccontextmanager
+async def open_client() -> "AsyncIterator[S3Client]":
+    """Open a client whose reads give up when no byte comes for 30 s."""
+    config = AioConfig(
+        connect_timeout=5,
+        read_timeout=30,
+        max_pool_connections=50,
+        retries={"total_max_attempts": 3, "mode": "standard"},
+    )
+    async with aioboto3.Session().client("s3", config=config) as client:
+        yield client
+
+
+class Objects:
+    """Reads, and for `submit` writes, objects."""
+
+    def __init__(self, client: "S3Client") -> None:
+        self._client = client
+
+    async def head(self, bucket: str, key: str) -> ObjectRevision:
+        """Resolve the revision that the object has now.
+
+        Raises:
+            PermanentError: `object_missing`, `object_forbidden`.
+            UnavailableError: S3 is away.
+        """
+        with errors_translated(bucket, key):
+            head = await self._client.head_object(Bucket=bucket, Key=key)
+        version = head.get("VersionId")
+        return ObjectRevision(
+            bucket, key, head["ETag"], None if version == "null" else version, head["ContentLength"]
+        )
+
+    async def fetch(self, revision: ObjectRevision, path: Path) -> None:
+        """Stream exactly this revision to `path`.
+
+        Raises:
+            SupersededError: the object was overwritten.
+            PermanentError: `object_missing`, `object_forbidden`.
+            UnavailableError: S3 is away, its body stalls, or the disk is full.
+        """
+        free = shutil.disk_usage(path.parent).free
+        if free < revision.size_bytes + _FREE_BYTES:
+            raise UnavailableError(
+                "disk", f"{free} bytes are free in {path.parent}; {revision.size_bytes} are needed"
+            )
+        with errors_translated(revision.bucket, revision.key):
+            response = await self._client.get_object(
+                Bucket=revision.bucket, Key=revision.key, IfMatch=revision.etag
+            )
+            body = response["Body"]
+            if revision.version_id and response.get("VersionId") != revision.version_id:
+                body.close()
+                raise SupersededError(f"the version is now {response.get('VersionId')}")
+            received = 0
+            with path.open("wb") as file:
+                async for chunk in body.iter_chunks(_CHUNK_BYTES):
+                    await asyncio.to_thread(file.write, chunk)
+                    received += len(chunk)
+        if received != revision.size_bytes:
+            raise UnavailableError("s3", f"the body ended at {received} of {revision.size_bytes}")
+
+    async def upload(
+        self, path: Path, bucket: str, key: str, on_bytes: Callable[[int], None]
+    ) -> None:
+        """Upload a file, in parts where it is large. Raises as `head` does."""
+        with errors_translated(bucket, key):
+            await self._client.upload_file(str(path), bucket, key, Callback=on_bytes)
+
+
+@contextmanager
+def errors_translated(bucket: str, key: str) -> Iterator[None]:
+    """Turn what S3 and its client raise into our errors."""
+    where = f"s3://{bucket}/{key}"
+    try:
+        yield
+    except ParamValidationError as error:
+        raise PermanentError("object_missing", f"{where} cannot exist: {error}") from error
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code in _MISSING:
+            raise PermanentError("object_missing", f"{where} does not exist ({code})") from error
+        if code in _FORBIDDEN:
+            raise PermanentError("object_forbidden", f"{where} may not be read ({code})") from error
+        if code in _CHANGED:
+            raise SupersededError(f"{where} was overwritten") from error
+        raise UnavailableError("s3", str(error)) from error
+    except (BotoCoreError, aiohttp.ClientError, OSError, TimeoutError) as error:
+        # No space left on the device is an OSError too; it is not S3's fault.
+        system = "disk" if getattr(error, "errno", None) == errno.ENOSPC else "s3"
+        raise UnavailableError(system, f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,157 @@
+"""The wiring: what `poller run` starts, watches and stops."""
+
+import asyncio
+import os
+import signal
+import socket
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import structlog
+from inference.analyze import Analyzer
+from inference.analyze import Limits as DecodeLimits
+from inference.device import Device
+
+from inference.events import PIPELINE
+from poller import health, logs, metrics, s3, sqs
+from poller.consumer import Consumer, Intake
+from poller.errors import SettingsError, UnavailableError
+from poller.heartbeat import Heartbeats
+from poller.pipeline import Limits, Pipeline
+from poller.postgres import migrations, pool
+from poller.postgres.claims import Claims
+from poller.postgres.results import Results
+from poller.rules.lease import Schedule
+from poller.s3 import Objects
+from poller.secretsmanager import DatabaseAddress
+from poller.settings import Settings, require
+from poller.settle import Settlement
+from poller.sqs import Queue
+from poller.watch import Watch, watch_queues
+from poller.workspace import open_workspace
+
+log = structlog.get_logger("poller.service")
+
+
+def run(settings: Settings) -> None:
+    """Run the service until SIGTERM or SIGINT, then drain.
+
+    Raises:
+        SettingsError: it cannot start like this; nothing was touched.
+        UnavailableError: the queue is out of reach.
+    """
+    require(settings, "queue_url", "database")
+    logs.configure(settings.log_level, settings.log_format)
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    async with AsyncExitStack() as stack:
+        consumer = await _startup(settings, stack)
+        stopped = _stop_on_signal(consumer)
+        await consumer.run()
+        await _drain(consumer, settings.drain_seconds, stopped)
+    log.info("service.stopped")
+
+
+async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
+    enter = stack.enter_async_context
+    long_poll = await enter(
+        sqs.open_client(read_timeout=settings.wait_time_seconds + 5, attempts=1)
+    )
+    prompt = await enter(sqs.open_client(read_timeout=10))
+    beats = await enter(sqs.open_client(read_timeout=10, attempts=2))
+    assert settings.queue_url is not None  # noqa: S101 - `require` has seen to it
+    dlq_url = await sqs.check_queue(prompt, settings.queue_url, settings.dlq_url)
+    queue, dead_letters = Queue(prompt, settings.queue_url), Queue(prompt, dlq_url)
+
+    address = DatabaseAddress(settings.database_url, settings.database_secret_arn)
+    await _check_migrations(address)
+    work_pool = await enter(pool.opened(address.url, max_size=settings.max_concurrent_videos + 1))
+    beat_pool = await enter(pool.opened(address.url, max_size=2))
+    owner = f"{socket.gethostname()}:{os.getpid()}"
+    claims = Claims(work_pool, owner=owner, lease=settings.lease, pipeline=PIPELINE)
+    heartbeats = Heartbeats(
+        Claims(beat_pool, owner=owner, lease=settings.lease, pipeline=PIPELINE),
+        Queue(beats, settings.queue_url),
+        Schedule(settings.lease, timedelta(seconds=settings.heartbeat_seconds)),
+    )
+    device = await enter(_device(settings))
+    consumer = Consumer(
+        Queue(long_poll, settings.queue_url),
+        Pipeline(
+            Objects(await enter(s3.open_client())),
+            claims,
+            heartbeats,
+            _analyzer(settings, device),
+            Results(work_pool),
+            stack.enter_context(open_workspace(settings.work_dir)),
+            Limits(settings.max_video_bytes, settings.max_attempts),
+        ),
+        Settlement(queue, dead_letters),
+        Intake(
+            settings.max_concurrent_videos,
+            settings.wait_time_seconds,
+            settings.visibility_seconds,
+            settings.allowed_buckets,
+        ),
+    )
+    watch = Watch(
+        consumer,
+        heartbeats,
+        work_pool,
+        wait_seconds=settings.wait_time_seconds,
+        lease_seconds=settings.lease_seconds,
+    )
+    port = await enter(health.serve(settings.http_port, watch.alive, watch.ready, watch.refresh))
+    await enter(watch_queues({"main": queue, "dlq": dead_letters}))
+    log.info("service.started", http_port=port, queue_url=settings.queue_url, owner=owner)
+    return consumer
+
+
+async def _check_migrations(address: DatabaseAddress) -> None:
+    try:
+        missing = await migrations.pending(await address.url())
+    except UnavailableError as error:
+        # An outage at start is an outage like any other: /readyz says so until it is over.
+        log.warning("database.unavailable", error=str(error))
+        return
+    if missing:
+        raise SettingsError([f"the database lacks migrations {missing}: run `poller migrate`"])
+
+
+def _analyzer(settings: Settings, device: Device) -> Analyzer:
+    return Analyzer(
+        device,
+        sample_fps=settings.sample_fps,
+        limits=DecodeLimits(
+            max_seconds=settings.max_video_seconds,
+            stall_seconds=settings.decoder_stall_seconds,
+            memory_bytes=settings.decoder_memory_bytes,
+        ),
+        batch_size=settings.batch_size,
+    )
+
+
+def _stop_on_signal(consumer: Consumer) -> list[float]:
+    """Let SIGTERM and SIGINT stop the consumer; returns a list that gets the time of the first."""
+    loop = asyncio.get_running_loop()
+    stopped: list[float] = []
+
+    def stop() -> None:
+        if not stopped:
+            log.info("service.draining")
+            stopped.append(loop.time())
+            consumer.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    return stopped
+
+
+async def _drain(consumer: Consumer, seconds: float, stopped: list[float]) -> None:
+    loop = asyncio.get_running_loop()
+    since = stopped[0] if stopped else loop.time()
+    await consumer.drain(since + seconds)
+    metrics.DRAIN_SECONDS.set(loop.time() - since)
+    log.info("service.drained", seconds=round(loop.time() - since, 3))

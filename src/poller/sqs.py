@@ -1,0 +1,247 @@
+"""The queue and its dead-letter queue, and nothing else of SQS."""
+
+import json
+import math
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import aioboto3
+from aiobotocore.config import AioConfig
+from botocore.exceptions import BotoCoreError, ClientError
+
+from poller.errors import SettingsError, UnavailableError
+from poller.rules.verdict import DeadLetter
+
+if TYPE_CHECKING:
+    from types_aiobotocore_sqs import SQSClient
+
+_MAX_ATTRIBUTES = 10
+_STALE = {"ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"}
+
+
+class StaleReceiptError(Exception):
+    """The receipt handle is no longer good; somebody else may have the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One delivery of a message."""
+
+    id: str
+    receipt: str
+    body: str
+    attributes: Mapping[str, Any]
+    """Message attributes as SQS gives and takes them, `{name: {DataType, StringValue, …}}`."""
+    receive_count: int
+    received_at: datetime
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The attributes that are text or numbers, by name."""
+        return {
+            name: value["StringValue"]
+            for name, value in self.attributes.items()
+            if "StringValue" in value
+        }
+
+
+@asynccontextmanager
+async def open_client(*, read_timeout: float, attempts: int = 3) -> "AsyncIterator[SQSClient]":
+    """Open a client of its own connections.
+
+    A long poll wants one attempt: a retry inside the client would be a second, unseen poll.
+    """
+    config = AioConfig(
+        connect_timeout=5,
+        read_timeout=read_timeout,
+        max_pool_connections=50,
+        retries={"total_max_attempts": attempts, "mode": "standard"},
+    )
+    async with aioboto3.Session().client("sqs", config=config) as client:
+        yield client
+
+
+class Queue:
+    """One queue, through one client."""
+
+    def __init__(self, client: "SQSClient", url: str) -> None:
+        self._client = client
+        self.url = url
+
+    async def receive(
+        self, *, limit: int, wait_seconds: int, visibility_seconds: int
+    ) -> list[Message]:
+        """Long-poll once for up to `limit` (1..10) messages.
+
+        Raises:
+            UnavailableError: SQS is away, slow or throttling.
+        """
+        with outages_translated():
+            response = await self._client.receive_message(
+                QueueUrl=self.url,
+                MaxNumberOfMessages=min(limit, 10),
+                WaitTimeSeconds=wait_seconds,
+                VisibilityTimeout=visibility_seconds,
+                MessageAttributeNames=["All"],
+                MessageSystemAttributeNames=["ApproximateReceiveCount"],
+            )
+        now = datetime.now(UTC)
+        return [
+            Message(
+                id=message["MessageId"],
+                receipt=message["ReceiptHandle"],
+                body=message["Body"],
+                attributes=message.get("MessageAttributes", {}),
+                receive_count=int(message["Attributes"]["ApproximateReceiveCount"]),
+                received_at=now,
+            )
+            for message in response.get("Messages", [])
+        ]
+
+    async def hide(self, message: Message, duration: timedelta) -> None:
+        """Make the message visible `duration` from now; at once for zero.
+
+        Raises:
+            StaleReceiptError: the delivery is over.
+            UnavailableError: SQS is away.
+        """
+        with outages_translated():
+            await self._client.change_message_visibility(
+                QueueUrl=self.url,
+                ReceiptHandle=message.receipt,
+                VisibilityTimeout=max(0, math.ceil(duration.total_seconds())),
+            )
+
+    async def delete(self, message: Message) -> None:
+        """Delete the message. Raises as `hide` does."""
+        with outages_translated():
+            await self._client.delete_message(QueueUrl=self.url, ReceiptHandle=message.receipt)
+
+    async def send(self, body: str, attributes: Mapping[str, Any] | None = None) -> str:
+        """Send a message and return its id.
+
+        Raises:
+            UnavailableError: SQS is away or refuses the message.
+        """
+        with outages_translated():
+            response = await self._client.send_message(
+                QueueUrl=self.url, MessageBody=body, MessageAttributes=_sendable(attributes or {})
+            )
+        return response["MessageId"]
+
+    async def dead_letter(self, message: Message, verdict: DeadLetter) -> None:
+        """Send a copy here with its original body and attributes, and why it failed."""
+        await self.send(message.body, dead_letter_attributes(message.attributes, verdict))
+
+    async def depth(self) -> dict[str, int]:
+        """Count messages: `visible`, `in_flight` and `delayed`.
+
+        Raises:
+            UnavailableError: SQS is away.
+        """
+        with outages_translated():
+            response = await self._client.get_queue_attributes(
+                QueueUrl=self.url,
+                AttributeNames=[
+                    "ApproximateNumberOfMessages",
+                    "ApproximateNumberOfMessagesNotVisible",
+                    "ApproximateNumberOfMessagesDelayed",
+                ],
+            )
+        counts = response["Attributes"]
+        return {
+            "visible": int(counts["ApproximateNumberOfMessages"]),
+            "in_flight": int(counts["ApproximateNumberOfMessagesNotVisible"]),
+            "delayed": int(counts["ApproximateNumberOfMessagesDelayed"]),
+        }
+
+
+def dead_letter_attributes(
+    original: Mapping[str, Any], verdict: DeadLetter
+) -> dict[str, dict[str, Any]]:
+    """Add `reason`, `detail` and `attempts` to the original attributes.
+
+    SQS takes ten attributes. Where the original leaves too little room, the reason goes in
+    first and the detail last, and an original one gives way only to the reason.
+    """
+    added = {
+        "reason": {"DataType": "String", "StringValue": verdict.reason},
+        "attempts": {"DataType": "Number", "StringValue": str(verdict.attempts)},
+        "detail": {"DataType": "String", "StringValue": _printable(verdict.detail)[:1000] or "-"},
+    }
+    kept = {name: dict(value) for name, value in original.items() if name not in added}
+    room = max(1, _MAX_ATTRIBUTES - len(kept))
+    added = dict(list(added.items())[:room])
+    return dict(list(kept.items())[: _MAX_ATTRIBUTES - len(added)]) | added
+
+
+async def check_queue(client: "SQSClient", url: str, dlq_url: str | None) -> str:
+    """Check that the queue can be used, and return the URL of its DLQ.
+
+    Raises:
+        SettingsError: a FIFO queue, no such queue, or no DLQ.
+        UnavailableError: SQS is away.
+    """
+    if url.endswith(".fifo"):
+        raise SettingsError(
+            [f"POLLER_QUEUE_URL ({url}) is a FIFO queue; only standard queues are supported"]
+        )
+    try:
+        with outages_translated():
+            response = await client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+            policy = json.loads(response["Attributes"].get("RedrivePolicy", "{}"))
+            if dlq_url is None and "deadLetterTargetArn" in policy:
+                _, _, _, _, account, name = policy["deadLetterTargetArn"].split(":")
+                found = await client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
+                dlq_url = found["QueueUrl"]
+            if dlq_url is not None:
+                await client.get_queue_attributes(QueueUrl=dlq_url, AttributeNames=["QueueArn"])
+    except client.exceptions.QueueDoesNotExist as error:
+        raise SettingsError([f"there is no queue {dlq_url or url}"]) from error
+    if dlq_url is None:
+        raise SettingsError(
+            [
+                (
+                    f"the queue {url} has no dead-letter queue: give it a redrive policy, or set "
+                    "POLLER_DLQ_URL"
+                )
+            ]
+        )
+    if dlq_url == url:
+        raise SettingsError(["POLLER_DLQ_URL is the queue itself"])
+    return dlq_url
+
+
+@contextmanager
+def outages_translated() -> Iterator[None]:
+    """Turn what SQS and its client raise into our errors."""
+    try:
+        yield
+    except ClientError as error:
+        code = error.response["Error"]["Code"].rpartition(".")[2]
+        if code in _STALE:
+            raise StaleReceiptError(str(error)) from error
+        if code in {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}:
+            raise
+        raise UnavailableError("sqs", str(error)) from error
+    except (BotoCoreError, OSError, TimeoutError) as error:
+        raise UnavailableError("sqs", f"{type(error).__name__}: {error}") from error
+
+
+def _sendable(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    # Received attributes carry list members that SQS refuses to take back.
+    wanted = ("DataType", "StringValue", "BinaryValue")
+    return {
+        name: {field: value[field] for field in wanted if field in value}
+        for name, value in attributes.items()
+    }
+
+
+def _printable(text: str) -> str:
+    # SQS refuses characters outside of XML 1.0's range.
+    return "".join(
+        c if c in "\t\n\r" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text
+    )

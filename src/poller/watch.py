@@ -1,0 +1,93 @@
+"""Watching the service: is it alive, can it work, how deep are the queues."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import structlog
+
+from poller import metrics
+from poller.consumer import Consumer
+from poller.errors import UnavailableError
+from poller.heartbeat import Heartbeats
+from poller.postgres import pool
+from poller.sqs import Queue
+
+log = structlog.get_logger("poller.watch")
+
+STUCK_SECONDS = 600.0
+"""A video that shows no progress for this long: its decoder would have been killed long before."""
+_DEPTH_SECONDS = 15.0
+_PING_SECONDS = 3.0
+
+
+class Watch:
+    """Answers for `/healthz`, `/readyz` and the gauges that are read rather than counted."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        heartbeats: Heartbeats,
+        work_pool: "pool.Pool",
+        *,
+        wait_seconds: float,
+        lease_seconds: float,
+    ) -> None:
+        self._consumer = consumer
+        self._heartbeats = heartbeats
+        self._pool = work_pool
+        self._receive_limit = max(3 * wait_seconds, 30.0)
+        self._late_limit = lease_seconds / 2
+
+    async def alive(self) -> list[str]:
+        """Name what only a restart would cure."""
+        now = asyncio.get_running_loop().time()
+        faults = []
+        silent = now - self._consumer.waiting_since
+        if self._consumer.has_free_slot and silent > self._receive_limit:
+            faults.append(f"a slot is free and no receive has completed for {silent:.0f} s")
+        if (late := self._heartbeats.late_by(now)) > self._late_limit:
+            faults.append(f"a heartbeat is {late:.0f} s late")
+        if (stuck := self._heartbeats.stuck_for(now)) > STUCK_SECONDS:
+            faults.append(f"a video has made no progress for {stuck:.0f} s")
+        return faults
+
+    async def ready(self) -> list[str]:
+        """Name what keeps it from working, restart or not."""
+        faults = []
+        try:
+            async with asyncio.timeout(_PING_SECONDS), pool.acquired(self._pool) as connection:
+                await connection.execute("SELECT 1")
+        except (UnavailableError, TimeoutError) as error:
+            faults.append(str(error) or "postgres does not answer")
+        if (outage := self._consumer.outage) is not None:
+            faults.append(str(outage))
+        return faults
+
+    def refresh(self) -> None:
+        """Bring the gauges up to date."""
+        now = asyncio.get_running_loop().time()
+        metrics.HEARTBEAT_LAG.set(max(0.0, self._heartbeats.late_by(now)))
+        metrics.LEASE_REMAINING.set(self._heartbeats.shortest_lease(now) or 0.0)
+
+
+@asynccontextmanager
+async def watch_queues(queues: Mapping[str, Queue]) -> AsyncIterator[None]:
+    """Keep `poller_queue_messages` up to date while the body runs."""
+
+    async def watch() -> None:
+        while True:
+            for name, queue in queues.items():
+                try:
+                    for state, count in (await queue.depth()).items():
+                        metrics.QUEUE_MESSAGES.labels(name, state).set(count)
+                except UnavailableError as error:
+                    log.warning("queue.not_counted", queue=name, error=str(error))
+            await asyncio.sleep(_DEPTH_SECONDS)
+
+    task = asyncio.create_task(watch(), name="watch-queues")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
