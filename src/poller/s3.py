@@ -83,6 +83,11 @@ class Objects:
             bucket, key, head["ETag"], None if version == "null" else version, head["ContentLength"]
         )
 
+    async def check_bucket(self, bucket: str) -> None:
+        """Check that the bucket is there and may be listed. Raises as `head` does."""
+        with errors_translated(bucket, ""):
+            await self._client.head_bucket(Bucket=bucket)
+
     async def fetch(self, revision: ObjectRevision, path: Path) -> None:
         """Stream exactly this revision to `path`.
 

@@ -9,11 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from poller.errors import UnavailableError
 from poller.local import keeper_main
 
 
-class ServerStartError(Exception):
+class ServerStartError(UnavailableError):
     """An embedded server ended before it was ready, or was not ready in time."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("the embedded server", detail)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,141 @@
+"""`poller doctor`: everything that `poller run` needs, one line each."""
+
+import socket
+from collections.abc import Awaitable, Callable
+from uuid import uuid4
+
+import asyncpg
+from rich.console import Console
+
+from poller.cli.access import database_url, open_objects, open_queues
+from poller.errors import PermanentError, SettingsError, UnavailableError
+from poller.postgres import migrations
+from poller.postgres.pool import connect
+from poller.settings import Settings, load, require
+
+Check = Callable[[Settings], Awaitable[str]]
+"""Returns what is there, or raises what is wrong."""
+FAULTS = (SettingsError, UnavailableError, PermanentError)
+
+
+async def doctor() -> int:
+    """Print a line for each check; returns 1 if any fails."""
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        settings = load()
+    except SettingsError as error:
+        for line in error.lines:
+            console.print(f"[red]✗[/] settings: {line}")
+        return 1
+    console.print("[green]✓[/] settings: they fit together")
+    results = [await _report(console, name, check, settings) for name, check in CHECKS.items()]
+    return 0 if all(results) else 1
+
+
+async def _report(console: Console, name: str, check: Check, settings: Settings) -> bool:
+    with console.status(name):
+        try:
+            found = await check(settings)
+        except FAULTS as error:
+            fault = str(error).replace("\n", " ")
+        else:
+            console.print(f"[green]✓[/] {name}: ", end="")
+            console.print(found, markup=False)
+            return True
+    console.print(f"[red]✗[/] {name}: ", end="")
+    console.print(fault, markup=False)
+    return False
+
+
+async def check_queue(settings: Settings) -> str:
+    """The queue is there, is no FIFO queue, has a DLQ, and may be asked for its depth."""
+    async with open_queues(settings) as queues:
+        depth = await queues.queue.depth()
+    return f"{queues.queue.url}, {depth['visible']} visible, {depth['in_flight']} in flight"
+
+
+async def check_dlq(settings: Settings) -> str:
+    """The DLQ is there and may be asked for its depth."""
+    async with open_queues(settings) as queues:
+        depth = await queues.dlq.depth()
+    return f"{queues.dlq.url}, {depth['visible']} waiting"
+
+
+async def check_raw_bucket(settings: Settings) -> str:
+    """The bucket is there, and objects in it may be read: a missing one is said to be missing."""
+    require(settings, "raw_bucket")
+    return await _check_bucket(settings.raw_bucket or "")
+
+
+async def check_results_bucket(settings: Settings) -> str:
+    """The bucket for result files, where one is named."""
+    if settings.results_bucket is None:
+        return "none named, none needed"
+    return await _check_bucket(settings.results_bucket)
+
+
+async def check_database(settings: Settings) -> str:
+    """The database can be reached and all migrations are applied."""
+    missing = await migrations.pending(await database_url(settings))
+    if missing:
+        raise SettingsError([f"migrations {', '.join(missing)} are missing: run `poller migrate`"])
+    return "reached, migrations are current"
+
+
+async def check_pgvector(settings: Settings) -> str:
+    """Pgvector is installed in the database, 0.8 or newer."""
+    connection = await connect(await database_url(settings))
+    try:
+        version = await _pgvector_version(connection)
+    finally:
+        await connection.close()
+    if version is None:
+        raise SettingsError(["not in this database: run `poller migrate`"])
+    if tuple(int(part) for part in version.split(".")[:2]) < (0, 8):
+        raise SettingsError([f"{version} is too old: install 0.8 or newer in the server"])
+    return version
+
+
+async def check_http_port(settings: Settings) -> str:
+    """The port for metrics and health is free."""
+    if settings.http_port == 0:
+        return "any free port"
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        try:
+            probe.bind(("", settings.http_port))
+        except OSError as error:
+            raise UnavailableError(
+                f"port {settings.http_port}", f"{error}: set POLLER_HTTP_PORT to another one"
+            ) from error
+    return f"port {settings.http_port} is free"
+
+
+async def _check_bucket(bucket: str) -> str:
+    async with open_objects() as objects:
+        await objects.check_bucket(bucket)
+        try:
+            await objects.head(bucket, f"poller-doctor/{uuid4()}")
+        except PermanentError as error:
+            # Without ListBucket a missing object is forbidden, and a typing error looks like one.
+            if error.reason != "object_missing":
+                raise
+    return f"{bucket} may be read"
+
+
+async def _pgvector_version(connection: "asyncpg.Connection[asyncpg.Record]") -> str | None:
+    version: str | None = await connection.fetchval(
+        "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
+    )
+    return version
+
+
+CHECKS: dict[str, Check] = {
+    "queue": check_queue,
+    "dlq": check_dlq,
+    "raw bucket": check_raw_bucket,
+    "results bucket": check_results_bucket,
+    "database": check_database,
+    "pgvector": check_pgvector,
+    "http": check_http_port,
+}

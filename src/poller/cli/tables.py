@@ -1,0 +1,79 @@
+"""How results look on a terminal."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from poller.postgres.reports import Row
+
+_STYLES = {"done": "green", "failed": "red", "processing": "cyan", "retry": "yellow"}
+
+
+def clock(milliseconds: float) -> str:
+    """`m:ss.mmm`, or `h:mm:ss.mmm` from an hour on."""
+    seconds, rest = divmod(round(milliseconds), 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minutes:02}:{seconds:02}.{rest:03}"
+    return f"{minutes}:{seconds:02}.{rest:03}"
+
+
+def state(name: str | None) -> Text:
+    """A state, coloured; a video that nobody has claimed has none."""
+    return Text(name or "announced", style=_STYLES.get(name or "", "dim"))
+
+
+def counts(title: str, numbers: Mapping[str, int]) -> Table:
+    """Names and numbers."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, number in numbers.items():
+        table.add_row(name, str(number))
+    return table
+
+
+def videos(title: str, rows: Iterable[Row]) -> Table:
+    """Rows of `latest_analyses`, one line each."""
+    table = Table("id", "object", "state", "progress", "what went wrong", title=title)
+    table.title_justify = "left"
+    for row in rows:
+        fault = f"{row['error_code']}: {row['error_message']}" if row["error_code"] else ""
+        table.add_row(
+            row["external_id"] or "",
+            Text(f"s3://{row['bucket']}/{row['object_key']}", overflow="fold"),
+            state(row["state"]),
+            f"{row['progress'] or 0:.0%}",
+            Text(fault, overflow="fold"),
+        )
+    return table
+
+
+def timeline(title: str, events: Sequence[Row]) -> Table:
+    """Rows of `timeline`, in order."""
+    table = Table(title=title, title_justify="left")
+    for name in ("start", "end"):
+        table.add_column(name, justify="right")
+    table.add_column("event")
+    table.add_column("score", justify="right")
+    table.add_column("details")
+    for event in events:
+        details = ", ".join(f"{name} {value}" for name, value in event["attributes"].items())
+        score = "" if event["score"] is None else f"{event['score']:.3g}"
+        table.add_row(
+            clock(event["start_ms"]), clock(event["end_ms"]), event["event_type"], score, details
+        )
+    return table
+
+
+def neighbours(title: str, rows: Sequence[Row], names: Mapping[int, str]) -> Table:
+    """Rows of `nearest_shots` for one video; `names` says how to call an analysis."""
+    table = Table("nearest", "start", "end", "cosine distance", title=title)
+    table.title_justify = "left"
+    for row in rows:
+        name = names.get(row["analysis_id"], str(row["analysis_id"]))
+        times = clock(row["start_ms"]), clock(row["end_ms"])
+        table.add_row(name, *times, f"{row['distance']:.4f}")
+    return table
