@@ -1,0 +1,139 @@
+"""Verdicts, waits and remedies."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference.errors import DecoderFailedError, DeviceFaultError, VideoRejectedError
+from poller.errors import LeaseLostError, PermanentError, SupersededError, UnavailableError
+from poller.rules.backoff import backoff
+from poller.rules.failure import (
+    Abandon,
+    ExpectedError,
+    Fail,
+    GiveBack,
+    Remedy,
+    Supersede,
+    decide_remedy,
+)
+from poller.rules.lease import RECEIPT_LIFETIME, plan_busy_wait, plan_visibility
+from poller.rules.verdict import (
+    Abandoned,
+    Ack,
+    Busy,
+    DeadLetter,
+    Duplicate,
+    Failed,
+    Hide,
+    Interrupted,
+    Leave,
+    Outcome,
+    Postponed,
+    Stored,
+    Superseded,
+    Verdict,
+    decide,
+)
+
+SECOND = timedelta(seconds=1)
+FAILED = Failed("too_long", "it is too long", 2)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        ([Stored()], Ack()),
+        ([Superseded()], Ack()),
+        ([Duplicate("done")], Ack()),
+        ([Busy(70 * SECOND)], Hide(70 * SECOND)),
+        ([Postponed(9 * SECOND, "s3_unavailable")], Hide(9 * SECOND)),
+        ([Interrupted("drain")], Hide(timedelta(0))),
+        ([FAILED], DeadLetter("too_long", "it is too long", 2)),
+        ([Abandoned("fence")], Leave()),
+        ([Stored(), FAILED, Duplicate("done")], DeadLetter("too_long", "it is too long", 2)),
+        ([FAILED, Busy(70 * SECOND)], Hide(70 * SECOND)),
+        ([Stored(), Interrupted("drain"), Busy(SECOND)], Hide(timedelta(0))),
+        ([Busy(70 * SECOND), Abandoned("fence")], Leave()),
+    ],
+)
+def test_each_row_of_the_table(outcomes: list[Outcome], expected: Verdict) -> None:
+    """A message is settled by its least finished video."""
+    assert decide(outcomes) == expected
+
+
+OUTCOMES = st.sampled_from(
+    [
+        Stored(),
+        Superseded(),
+        Duplicate("done"),
+        Busy(SECOND),
+        Postponed(SECOND, "s3_unavailable"),
+        Interrupted("draining"),
+        FAILED,
+        Abandoned("fence"),
+    ]
+)
+
+
+@given(st.lists(OUTCOMES, min_size=1))
+def test_unfinished_work_is_never_deleted(outcomes: list[Outcome]) -> None:
+    """Ack and DeadLetter, the verdicts that delete, need every video to be terminal."""
+    verdict = decide(outcomes)
+
+    terminal = all(isinstance(o, Stored | Superseded | Duplicate | Failed) for o in outcomes)
+    assert isinstance(verdict, Ack | DeadLetter) == terminal
+
+
+@given(st.integers(-5, 1000), st.floats(0, 1))
+def test_backoff_is_bounded(attempt: int, jitter: float) -> None:
+    """Between a second and ten minutes, whatever comes in."""
+    assert SECOND <= backoff(attempt, jitter) <= timedelta(minutes=10)
+
+
+def test_backoff_doubles() -> None:
+    """The ceiling doubles with each attempt."""
+    assert [backoff(n, 1.0) / SECOND for n in (1, 2, 3, 9)] == [5, 10, 20, 600]
+
+
+def test_ten_deliveries_of_a_duplicate_outlast_a_long_video() -> None:
+    """A busy message does not use up maxReceiveCount (10) within two hours, even at worst luck."""
+    waits = [plan_busy_wait(90 * SECOND, count, jitter=0.0) for count in range(1, 11)]
+
+    assert waits[0] <= 100 * SECOND
+    assert sum(waits, timedelta(0)) > timedelta(minutes=80)
+
+
+@given(
+    st.timedeltas(timedelta(0), timedelta(days=2)), st.timedeltas(timedelta(0), timedelta(days=1))
+)
+def test_an_extension_stays_within_twelve_hours(age: timedelta, wanted: timedelta) -> None:
+    """SQS gives a receipt 12 h in all; no extension asks for more than is left."""
+    now = datetime.now(UTC)
+
+    planned = plan_visibility(wanted, now - age, now)
+
+    assert planned is None or age + planned < RECEIPT_LIFETIME
+    assert planned is not None or age > RECEIPT_LIFETIME - timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("error", "receive_count", "expected"),
+    [
+        (PermanentError("too_large", "d"), 1, Fail("too_large", "d")),
+        (VideoRejectedError("not_a_video", "d"), 1, Fail("not_a_video", "d")),
+        (DecoderFailedError("decoder_timeout", "d"), 1, Fail("decoder_timeout", "d")),
+        (UnavailableError("s3", "d"), 1, GiveBack(5 * SECOND, "s3_unavailable", "d")),
+        (UnavailableError("s3", "d"), 3, GiveBack(20 * SECOND, "s3_unavailable", "d")),
+        (DeviceFaultError("d"), 5, GiveBack(timedelta(0), "device_fault", "d")),
+        (DeviceFaultError("d"), 6, Fail("device_fault", "d")),
+        (SupersededError(), 1, Supersede()),
+        (LeaseLostError("fence"), 1, Abandon("fence")),
+    ],
+)
+def test_each_error_has_its_remedy(
+    error: ExpectedError, receive_count: int, expected: Remedy
+) -> None:
+    """The group of the error decides."""
+    assert decide_remedy(error, receive_count, jitter=1.0) == expected
