@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+DESCRIPTOR_MODEL = "dct-hog-v1"
 DESCRIPTOR_SIZE = 256
 
 

@@ -14,10 +14,10 @@ from inference.analyzers.intervals import (
     MotionIntervals,
 )
 from inference.events import Embedding, Event, Results
-from inference.features import DESCRIPTOR_SIZE, FrameFeatures
+from inference.features import DESCRIPTOR_MODEL, DESCRIPTOR_SIZE, FrameFeatures
 from inference.frames import Gap, VideoInfo
 
-MODEL = "dct-hog-v1"
+CutRule = Literal["content", "adaptive"]
 MIN_SHOT_FRAMES = 15
 
 
@@ -52,7 +52,7 @@ class Timeline:
         *,
         source_fps: float,
         sample_fps: float | None,
-        cuts: Literal["content", "adaptive"] = "content",
+        cuts: CutRule = "content",
     ) -> None:
         """`source_fps` is the file's average rate; `sample_fps` None means every frame.
 
@@ -106,7 +106,7 @@ class Timeline:
         second = int(frame.pts_ms // 1000)
         if second != self._second:
             at = round(frame.pts_ms)
-            self._embeddings.append(Embedding("frame", at, at, MODEL, vector))
+            self._embeddings.append(Embedding("frame", at, at, DESCRIPTOR_MODEL, vector))
         self._second = second
 
     def _cut(self, frame: Cut) -> None:
@@ -123,7 +123,7 @@ class Timeline:
         score = shot.score if shot.frame else None
         self._events.append(Event("shot", start, end, score=score))
         self._embeddings.append(
-            Embedding("shot", start, end, MODEL, self._vectors.close(next_frame))
+            Embedding("shot", start, end, DESCRIPTOR_MODEL, self._vectors.close(next_frame))
         )
 
     def _measure(self, pts_ms: float, features: FrameFeatures, at: int) -> None:

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from inference.features import DESCRIPTOR_SIZE
 
-MODEL = "dct-hog-v1"
 LUMA_SHAPE, CHROMA_SHAPE = (9, 7), (8, 4)
 """Vertical and horizontal frequencies kept; of the horizontal ones only the even, see below."""
 GRID = 64
