@@ -1,0 +1,110 @@
+"""The two ways to get frames out of a file: decord, fast, and PyAV, which tolerates damage.
+
+Both yield frames in presentation order, upright, RGB, scaled by the same FFmpeg filter (bicubic),
+so that a file may be begun with one and finished with the other.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from inference.frames import Gap
+from inference.probe import Probe
+from inference.sampling import sample_indices
+
+_CHUNK_FRAMES = 128
+"""Source frames that decord may pass in one call: between calls the decoder shows it is alive."""
+_LOG_BYTES = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A frame to analyse."""
+
+    pts_ms: float
+    pixels: npt.NDArray[np.uint8]
+    """uint8 [H, W, 3], RGB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """So many more source frames are decoded or skipped."""
+
+    frames: int
+
+
+Item = Sampled | Passed | Gap
+
+
+class DamageError(Exception):
+    """decord met something that it would hide or stop at."""
+
+
+@dataclass(slots=True)
+class ErrorLog:
+    """Notices that FFmpeg wrote an error to stderr, which must be a file opened for appending.
+
+    decord repeats the last good frame where one cannot be decoded and says so nowhere else.
+    """
+
+    _seen: int = field(default_factory=lambda: os.fstat(2).st_size)
+
+    def grew(self) -> bool:
+        """Tell whether anything was written since the last call."""
+        size = os.fstat(2).st_size
+        grew, self._seen = size != self._seen, size
+        if size > _LOG_BYTES:  # a hostile file can cause errors without end
+            os.ftruncate(2, 0)
+            self._seen = 0
+        return grew
+
+
+def read_with_decord(
+    path: Path, probe: Probe, *, sample_fps: float | None, threads: int, log: ErrorLog
+) -> Iterator[Item]:
+    """Yield the sampled frames of an intact file.
+
+    Raises:
+        DamageError: the file is not intact, or decord sees other frames than the probe. What was
+            yielded before is good.
+    """
+    import decord  # noqa: PLC0415 # costs memory and time that most rejected files need not pay
+
+    width, height = probe.frame_size()
+    try:
+        reader = decord.VideoReader(
+            str(path), ctx=decord.cpu(0), width=width, height=height, num_threads=threads
+        )
+    except (RuntimeError, decord.DECORDError) as error:
+        raise DamageError("decord cannot open the file") from error
+    if len(reader) != len(probe.pts):
+        raise DamageError(f"decord counts {len(reader)} frames, the probe {len(probe.pts)}")
+    pts_ms = probe.times_ms()
+    passed = 0
+    for chunk in _chunks(sample_indices(pts_ms, sample_fps)):
+        if log.grew():
+            raise DamageError("errors while decoding")
+        try:
+            pixels = reader.get_batch(chunk.tolist()).asnumpy()
+        except (RuntimeError, decord.DECORDError) as error:
+            raise DamageError("decord cannot decode on") from error
+        if log.grew() or pixels.shape[1:] != (height, width, 3):
+            raise DamageError("errors while decoding")
+        for index, frame in zip(chunk, pixels, strict=True):
+            yield Sampled(float(pts_ms[index]), frame)
+        yield Passed(int(chunk[-1]) + 1 - passed)
+        passed = int(chunk[-1]) + 1
+    yield Passed(len(pts_ms) - passed)
+
+
+def _chunks(indices: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
+    """Cut into runs that span few source frames; a lone index is a run of its own."""
+    start = 0
+    while start < len(indices):
+        stop = int(np.searchsorted(indices, indices[start] + _CHUNK_FRAMES))
+        yield indices[start:stop]
+        start = stop

@@ -1,0 +1,173 @@
+"""The decoder's process: one untrusted file in, frames in shared memory and JSON lines out."""
+
+import faulthandler
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from inference.backends import DamageError, ErrorLog, Item, Passed, Sampled, read_with_decord
+from inference.child import bind_to_parent, take_stdout
+from inference.errors import VideoRejectedError
+from inference.frames import Gap
+from inference.probe import Probe, probe
+from inference.slabs import Slabs
+from inference.tolerant import Tolerant
+from inference.wire import (
+    Alive,
+    Filled,
+    Finished,
+    Message,
+    Opened,
+    Order,
+    OutOfMemory,
+    Rejected,
+    clean_text,
+    write_line,
+)
+
+_ALIVE_SECONDS = 1.0
+_NICENESS = 5
+_OPEN_FILES = 64
+_FILE_BYTES = 16 << 20
+"""What the process may write to a file: its stderr, and nothing else is meant to be written."""
+
+
+@dataclass(slots=True)
+class Outbox:
+    """Fills slabs with frames and tells the parent; blocks while the parent holds all of them."""
+
+    slabs: Slabs
+    batch_size: int
+    stdout: BinaryIO
+    decoded: int = 0
+    waited_seconds: float = 0.0
+    last_ms: float | None = None
+    _free: list[int] = field(default_factory=list)
+    _slab: int | None = None
+    _times: list[float] = field(default_factory=list)
+    _told: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._free = list(range(self.slabs.count))
+
+    def put(self, item: Item) -> None:
+        """Take what a backend yields."""
+        match item:
+            case Sampled():
+                self._put_frame(item)
+            case Gap():
+                self.flush()
+                self.say(item)
+            case Passed():
+                self.decoded += item.frames
+                self.tick()
+
+    def tick(self) -> None:
+        """Show that work goes on, if nothing else was said for a while."""
+        if time.monotonic() - self._told > _ALIVE_SECONDS:
+            self.say(Alive(self.decoded))
+
+    def flush(self) -> None:
+        """Hand over the frames collected so far."""
+        if self._slab is not None:
+            self.say(Filled(self._slab, tuple(self._times)))
+        self._slab, self._times = None, []
+
+    def say(self, message: Message) -> None:
+        """Send one line."""
+        self.stdout.write(write_line(message))
+        self._told = time.monotonic()
+
+    def _put_frame(self, frame: Sampled) -> None:
+        if self._slab is None:
+            self._slab = self._take_slab()
+        height, width = frame.pixels.shape[:2]
+        self.slabs.frames(self._slab, self.batch_size, height, width)[len(self._times)] = (
+            frame.pixels
+        )
+        self._times.append(frame.pts_ms)
+        self.last_ms = frame.pts_ms
+        if len(self._times) == self.batch_size:
+            self.flush()
+
+    def _take_slab(self) -> int:
+        if not self._free:
+            start = time.monotonic()
+            line = sys.stdin.buffer.readline()
+            if not line:
+                sys.exit(1)  # nobody is left to decode for
+            self._free.append(int(line))
+            self.waited_seconds += time.monotonic() - start
+        return self._free.pop()
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Decode one file as ordered; the exit status is 0 if the parent was told how it ended."""
+    order = Order(**json.loads(arguments[0]))
+    bind_to_parent(order.parent)
+    faulthandler.enable()
+    _limit(order)
+    slabs = Slabs(order.slabs_fd, order.slab_count, order.slab_bytes)
+    outbox = Outbox(slabs, order.batch_size, take_stdout())
+    try:
+        _decode(order, outbox)
+    except VideoRejectedError as error:
+        outbox.say(Rejected(error.reason, clean_text(error.detail)))
+    except MemoryError as error:
+        outbox.say(OutOfMemory(clean_text(str(error) or "an allocation failed")))
+
+
+def _limit(order: Order) -> None:
+    os.nice(_NICENESS)
+    for kind, limit in (
+        (resource.RLIMIT_AS, order.memory_bytes),
+        (resource.RLIMIT_CPU, order.cpu_seconds),
+        (resource.RLIMIT_NOFILE, _OPEN_FILES),
+        (resource.RLIMIT_FSIZE, _FILE_BYTES),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        _, hard = resource.getrlimit(kind)
+        ceiling = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(kind, (ceiling, ceiling))
+    # Writing past RLIMIT_FSIZE must fail, not kill: the log is full, the video is fine.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+def _decode(order: Order, outbox: Outbox) -> None:
+    start = time.monotonic()
+    log = ErrorLog()
+    facts = probe(Path(order.path), order.max_seconds, outbox.tick)
+    backend = "pyav" if order.backend == "pyav" or facts.tolerant_because else "decord"
+    outbox.say(Opened(facts.info, *facts.frame_size(), backend))
+    if backend == "decord" and not _decode_fast(order, facts, log, outbox):
+        backend = "pyav"
+    if backend == "pyav":
+        # Where decord met damage, the frames that it handed over before are good.
+        rest = Tolerant(
+            Path(order.path), facts, order.sample_fps, order.threads, log, after_ms=outbox.last_ms
+        )
+        for item in rest.read():
+            outbox.put(item)
+    outbox.flush()
+    seconds = time.monotonic() - start - outbox.waited_seconds
+    outbox.say(Finished(outbox.decoded, seconds, facts.end_ms, backend))
+
+
+def _decode_fast(order: Order, facts: Probe, log: ErrorLog, outbox: Outbox) -> bool:
+    """Tell whether decord got through; if not, all that it handed over is good."""
+    frames = read_with_decord(
+        Path(order.path), facts, sample_fps=order.sample_fps, threads=order.threads, log=log
+    )
+    try:
+        for item in frames:
+            outbox.put(item)
+    except DamageError:
+        return False
+    return True

@@ -1,0 +1,252 @@
+"""The parent's side of the device process: start it when it is needed, ask, survive its death."""
+
+import asyncio
+import os
+import socket
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from inference.child import end_child, open_log, read_tail, start_child
+from inference.errors import DeviceFaultError
+from inference.features import FrameFeatures
+from inference.frames import FrameBatch
+from inference.slabs import Slabs
+from inference.wire import Arrays, DeviceOrder, WireError, pack, read_arrays, unpack_header
+
+_START_SECONDS = 180
+"""Importing torch from a cold disk and waking a GPU take their time."""
+_PASSED_ON = frozenset({"PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR"})
+_PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "PYTORCH_", "TORCH_", "OMP_", "MKL_")
+
+
+@dataclass(slots=True)
+class _Run:
+    """One life of the device process."""
+
+    process: Process
+    descriptors: socket.socket
+    stderr: IO[bytes]
+    waiting: dict[int, asyncio.Future[tuple[dict[str, Any], Arrays]]] = field(default_factory=dict)
+    fault: DeviceFaultError | None = None
+
+    def send(self, header: Mapping[str, object], arrays: Arrays) -> None:
+        """Queue a request; a death is noticed by whoever waits for the answer."""
+        if self.fault is None and self.process.stdin is not None:
+            self.process.stdin.writelines(pack(header, arrays))
+
+    def expect(self, number: int) -> "asyncio.Future[tuple[dict[str, Any], Arrays]]":
+        """Return the future answer to a request.
+
+        Raises:
+            DeviceFaultError: this run is over.
+        """
+        if self.fault is not None:
+            raise DeviceFaultError(str(self.fault))
+        future = asyncio.get_running_loop().create_future()
+        self.waiting[number] = future
+        return future
+
+    async def receive(self) -> tuple[dict[str, Any], Arrays]:
+        """Read one message.
+
+        Raises:
+            asyncio.IncompleteReadError: the process is gone.
+            WireError: it talks nonsense.
+        """
+        stdout = self.process.stdout
+        if stdout is None:
+            raise AssertionError("started with a pipe")
+        prefix = await stdout.readexactly(4)
+        header, size = unpack_header(await stdout.readexactly(int.from_bytes(prefix, "big")))
+        return header, read_arrays(header, await stdout.readexactly(size))
+
+    def end(self, fault: DeviceFaultError) -> None:
+        """Fail everybody who waits; only the first reason counts."""
+        self.fault = self.fault or fault
+        for future in self.waiting.values():
+            if not future.done():
+                future.set_exception(DeviceFaultError(str(self.fault)))
+        self.waiting.clear()
+
+
+class Device:
+    """The device process: started on first use, started again on the next use after a fault."""
+
+    def __init__(
+        self, device: str = "auto", *, threads: int | None = None, infer_seconds: float = 120.0
+    ) -> None:
+        """`device` is `auto`, `cpu` or `cuda`; `threads` for torch, None for all cores.
+
+        A batch that takes longer than `infer_seconds` counts as a fault.
+        """
+        self._device = device
+        self._threads = threads or len(os.sched_getaffinity(0))
+        self._infer_seconds = infer_seconds
+        self._numbers = count()
+        self._starting = asyncio.Lock()
+        self._run: _Run | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self.name = ""
+        """What `auto` came to, once it has started."""
+        self.starts = 0
+        self.busy_seconds = 0.0
+        self.memory_bytes = 0
+
+    @property
+    def restarts(self) -> int:
+        """How often a faulty process was replaced."""
+        return max(0, self.starts - 1)
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the device process, while one lives."""
+        return self._run.process.pid if self._run and self._run.fault is None else None
+
+    async def start(self) -> None:
+        """Start the process if none lives; `open` does it too.
+
+        Raises:
+            DeviceFaultError: it does not come up, for example because there is no such device.
+        """
+        await self._living()
+
+    async def close(self) -> None:
+        """Kill the process; whoever still waits gets a DeviceFaultError."""
+        async with self._starting:
+            await self._bury(DeviceFaultError("the device is closed"))
+
+    @asynccontextmanager
+    async def open(self, slabs: Slabs) -> AsyncIterator["DeviceVideo"]:
+        """Show one video's slabs to the device and keep its state there.
+
+        Raises:
+            DeviceFaultError: the process does not come up.
+        """
+        run = await self._living()
+        number = next(self._numbers)
+        # The descriptor goes first and nothing is awaited in between: the process takes one for
+        # each `open` it reads, in order.
+        socket.send_fds(run.descriptors, [b"slabs"], [slabs.fd])
+        request = {"slab_count": slabs.count, "slab_bytes": slabs.slab_bytes}
+        run.send({"kind": "open", "video": number, **request}, {})
+        try:
+            yield DeviceVideo(self, run, number)
+        finally:
+            run.send({"kind": "close", "video": number}, {})
+
+    async def infer(
+        self, run: _Run, header: Mapping[str, object], pts_ms: npt.NDArray[np.float64]
+    ) -> FrameFeatures:
+        """Ask one run for the features of a batch. See `DeviceVideo.infer`."""
+        number = next(self._numbers)
+        future = run.expect(number)
+        run.send({"kind": "infer", "id": number, **header}, {"pts_ms": pts_ms})
+        try:
+            async with asyncio.timeout(self._infer_seconds):
+                reply, arrays = await future
+        except TimeoutError as error:
+            fault = DeviceFaultError(f"a batch took more than {self._infer_seconds:g} s")
+            run.end(fault)
+            run.process.kill()
+            raise fault from error
+        finally:
+            run.waiting.pop(number, None)
+        self.busy_seconds += float(reply["seconds"])
+        self.memory_bytes = int(reply["memory_bytes"])
+        return FrameFeatures.from_arrays(dict(arrays))
+
+    async def _living(self) -> _Run:
+        async with self._starting:
+            if self._run is None or self._run.fault is not None:
+                await self._bury(DeviceFaultError("the device is replaced"))
+                self._run = await self._start()
+                self._reader = asyncio.create_task(self._read(self._run), name="device.read")
+            return self._run
+
+    async def _bury(self, fault: DeviceFaultError) -> None:
+        run, reader = self._run, self._reader
+        self._run = self._reader = None
+        if run is None or reader is None:
+            return
+        run.end(fault)
+        reader.cancel()
+        await asyncio.wait([reader])
+        await end_child(run.process)
+        run.descriptors.close()
+        run.stderr.close()
+
+    async def _start(self) -> _Run:
+        self.starts += 1
+        async with AsyncExitStack() as stack:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            stack.callback(ours.close)
+            ours.setblocking(False)
+            stderr = stack.enter_context(open_log())
+            with theirs:
+                order = DeviceOrder(self._device, os.getpid(), theirs.fileno(), self._threads)
+                process = await start_child(
+                    "inference.device_main",
+                    [order.to_json()],
+                    environment=_environment(self._threads),
+                    directory=None,
+                    descriptors=[theirs.fileno()],
+                    stderr=stderr,
+                )
+            stack.push_async_callback(end_child, process)
+            run = _Run(process, ours, stderr)
+            try:
+                async with asyncio.timeout(_START_SECONDS):
+                    header, _ = await run.receive()
+            except (TimeoutError, asyncio.IncompleteReadError, WireError) as error:
+                raise DeviceFaultError(f"no start: {read_tail(stderr)}") from error
+            self.name, self.memory_bytes = str(header["device"]), int(header["memory_bytes"])
+            stack.pop_all()
+        return run
+
+    async def _read(self, run: _Run) -> None:
+        """Hand answers to those who wait, until the process dies."""
+        try:
+            while True:
+                header, arrays = await run.receive()
+                future = run.waiting.pop(header["id"], None)
+                if future is not None and not future.done():  # its video may have been cancelled
+                    future.set_result((header, arrays))
+        except (asyncio.IncompleteReadError, WireError) as error:
+            detail = read_tail(run.stderr) or repr(error)
+            run.end(DeviceFaultError(f"the device process died: {detail}"))
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceVideo:
+    """One video on the device, bound to one life of the process: its state dies with it."""
+
+    device: Device
+    run: _Run
+    number: int
+
+    async def infer(self, batch: FrameBatch) -> FrameFeatures:
+        """Measure the next batch of this video; one at a time, in order.
+
+        Raises:
+            DeviceFaultError: the process died, failed or took too long; the video starts anew.
+        """
+        _, height, width, _ = batch.pixels.shape
+        header = {"video": self.number, "slab": batch.slab, "height": height, "width": width}
+        return await self.device.infer(self.run, header, batch.pts_ms)
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """What CUDA and torch may want to know; no credential, no address, no setting of ours."""
+    passed_on = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
+    }
+    return {**passed_on, "OMP_NUM_THREADS": str(threads)}

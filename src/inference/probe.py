@@ -1,0 +1,315 @@
+"""Reads what a file is and when each of its frames is shown, without decoding more than one.
+
+Runs in the decoder's process: a parser of strangers' files has no place in the service.
+"""
+
+import re
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.error
+import numpy as np
+import numpy.typing as npt
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
+
+from inference.errors import VideoRejectedError
+from inference.frames import VideoInfo
+
+LONG_SIDE = 256
+"""Working frames are at most this wide or high: PySceneDetect's default effective width."""
+
+_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
+_OTHER_CONTAINERS = "flv,live_flv,ogg,asf,mpeg,mxf,wav,mp3,flac,aac,ac3,w64,aiff,rm"
+"""Opened only to tell what a refused file is; nothing in them is decoded."""
+_CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "prores"})
+_DECODERS = "h264,hevc,vp8,vp9,libdav1d,av1,mpeg4,mjpeg,prores"
+_TICK_PACKETS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What the packets of a file's video stream say."""
+
+    info: VideoInfo
+    stream: int
+    """Index of the video stream in the container."""
+    time_base: Fraction
+    pts: npt.NDArray[np.int64]
+    """int64 [N], ascending: when each presentable packet is shown, in units of `time_base`."""
+    keyframes: npt.NDArray[np.int64]
+    """int64 [K], ascending: the same for the packets that decoding can start at."""
+    end_ms: float
+    """End of the last frame that is in the file."""
+    promised_end_ms: float | None
+    """End that the header promises, if packets are missing before it."""
+    quarter_turns: int
+    """Counter-clockwise turns that make the picture upright."""
+    exact: bool
+    """`pts` are complete and distinct: a frame that does not come is missing."""
+    tolerant_because: str
+    """Why only the tolerant backend can be trusted with this file; empty if any can."""
+
+    def milliseconds(self, pts: int) -> float:
+        """Convert a time of the stream to milliseconds."""
+        return pts * self.time_base.numerator * 1000 / self.time_base.denominator
+
+    def times_ms(self) -> npt.NDArray[np.float64]:
+        """Return `pts` in milliseconds, float64 [N], equal to `milliseconds` of each."""
+        return self.pts * (self.time_base.numerator * 1000) / self.time_base.denominator
+
+    def frame_size(self) -> tuple[int, int]:
+        """Width and height of the upright working frame: even, at most 256, never enlarged."""
+        width, height = self.info.width, self.info.height
+        if self.quarter_turns % 2:
+            width, height = height, width
+        scale = min(1.0, LONG_SIDE / max(width, height))
+        # Enlarging an odd side by one pixel would be inventing: those are cut down.
+        rounding = 0.5 if scale < 1 else 0.0
+        return (
+            max(2, int(width * scale / 2 + rounding) * 2),
+            max(2, int(height * scale / 2 + rounding) * 2),
+        )
+
+
+def open_container(path: Path, containers: str = _CONTAINERS) -> InputContainer:
+    """Open a local file with the allowed demuxers and decoders only; no playlist, no network."""
+    return av.open(
+        str(path),
+        options={
+            "format_whitelist": containers,
+            "codec_whitelist": _DECODERS,
+            "protocol_whitelist": "file",
+        },
+    )
+
+
+def probe(path: Path, max_seconds: float, tick: Callable[[], None]) -> Probe:
+    """Read the headers and every packet of the video stream.
+
+    `tick` is called now and then, so that a long file shows that it advances.
+
+    Raises:
+        VideoRejectedError: the file cannot be analysed; the reason says why.
+    """
+    try:
+        container = open_container(path)
+    except av.error.ArgumentError as error:
+        raise _refused_container(path) from error
+    except (av.error.InvalidDataError, av.error.EOFError) as error:
+        raise VideoRejectedError("not_a_video", "no video container is recognised") from error
+    with container:
+        stream = _video_stream(container)
+        stream.codec_context.thread_count = 1
+        header_seconds = (container.duration or 0) / av.time_base
+        if header_seconds > max_seconds:
+            raise VideoRejectedError(
+                "too_long", f"{header_seconds:.1f} s, at most {max_seconds:g} s are allowed"
+            )
+        scan = _Scan(container, stream, max_seconds)
+        scan.run(tick)
+        return scan.conclude()
+
+
+def _refused_container(path: Path) -> VideoRejectedError:
+    try:
+        with open_container(path, _OTHER_CONTAINERS) as container:
+            name = container.format.name
+            kinds = {stream.type for stream in container.streams}
+    except av.error.FFmpegError:
+        return VideoRejectedError("not_a_video", "no video container is recognised")
+    if "video" in kinds:
+        return VideoRejectedError("unsupported_codec", f"container {name} is not supported")
+    if "audio" in kinds:
+        return VideoRejectedError("no_video_stream", f"{name} with sound only")
+    return VideoRejectedError("not_a_video", f"{name} without video or sound")
+
+
+def _video_stream(container: InputContainer) -> VideoStream:
+    if not container.streams:
+        raise VideoRejectedError("not_a_video", "the container has no index of its streams")
+    moving = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & Disposition.attached_pic
+    ]
+    if not moving:
+        raise VideoRejectedError("no_video_stream", "no video stream, or a cover picture only")
+    # A stream that FFmpeg has no decoder for comes without a codec context.
+    known = [stream for stream in moving if stream.codec_context is not None]
+    codec = known[0].codec_context.codec.canonical_name if known else "unknown"
+    if codec not in _CODECS:
+        raise VideoRejectedError("unsupported_codec", f"codec {codec} is not supported")
+    return known[0]
+
+
+def _tag_ms(tag: str) -> float | None:
+    """Read Matroska's DURATION tag, `00:00:05.000000000`."""
+    match = re.fullmatch(r"(\d{1,4}):(\d\d):(\d\d\.\d{1,9})", tag)
+    if match is None:
+        return None
+    return (int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])) * 1000
+
+
+@dataclass(slots=True)
+class _Scan:
+    """One pass over the packets; what it notes decides how the file may be decoded."""
+
+    container: InputContainer
+    stream: VideoStream
+    max_seconds: float
+    pts: "array[int]" = field(default_factory=lambda: array("q"))
+    keyframes: "array[int]" = field(default_factory=lambda: array("q"))
+    packets: int = 0
+    discarded: int = 0
+    corrupt: int = 0
+    untimed: int = 0
+    starts_with_keyframe: bool = True
+    end: int = 0
+    """Latest end of a video packet, in time base units."""
+    other_end_ms: float = -np.inf
+    turns: int | None = None
+    size: tuple[int, int] = (0, 0)
+
+    def run(self, tick: Callable[[], None]) -> None:
+        for number, packet in enumerate(self._packets()):
+            if number % _TICK_PACKETS == 0:
+                tick()
+            if packet.stream is self.stream:
+                self._note(packet)
+            elif packet.pts is not None and packet.time_base is not None:
+                end = float((packet.pts + (packet.duration or 0)) * packet.time_base * 1000)
+                self.other_end_ms = max(self.other_end_ms, end)
+
+    def _packets(self) -> Iterator[Packet[Stream]]:
+        # Only Matroska without per-track durations needs the other streams to tell whether the
+        # file is cut short; everywhere else they would be parsed for nothing.
+        matroska = "matroska" in self.container.format.name
+        every = matroska and "DURATION" not in self.stream.metadata
+        packets = self.container.demux(*([] if every else [self.stream]))
+        # Demuxing may end in an error where the file is cut; what came before it counts.
+        with suppress(av.error.InvalidDataError, av.error.EOFError):
+            yield from (packet for packet in packets if packet.size)
+
+    def _note(self, packet: Packet[Stream]) -> None:
+        self._look(packet)
+        self.packets += 1
+        self.corrupt += packet.is_corrupt
+        if self.packets == 1:
+            self.starts_with_keyframe = packet.is_keyframe
+        if packet.is_discard:
+            self.discarded += 1
+            return
+        pts = packet.pts if packet.pts is not None else packet.dts
+        self.untimed += packet.pts is None
+        if pts is None:
+            return
+        if not self.pts or pts + (packet.duration or 0) > self.end:
+            self.end = pts + (packet.duration or 0)
+        self.pts.append(pts)
+        if packet.is_keyframe:
+            self.keyframes.append(pts)
+        seconds = (pts - self.pts[0]) * (self.stream.time_base or Fraction(1))
+        if abs(seconds) > self.max_seconds:
+            raise VideoRejectedError(
+                "too_long", f"a frame at {float(seconds):.1f} s, at most {self.max_seconds:g} s"
+            )
+
+    def _look(self, packet: Packet[Stream]) -> None:
+        """Decode up to the first picture: only it knows its rotation for sure."""
+        if self.turns is not None or self.packets > 64:
+            return
+        with suppress(av.error.InvalidDataError):
+            for frame in self.stream.decode(packet):
+                self.turns = round(frame.rotation / 90) % 4
+                self.size = (frame.width, frame.height)
+                return
+
+    def conclude(self) -> Probe:
+        context, base = self.stream.codec_context, self.stream.time_base or Fraction(1)
+        width, height = context.width or self.size[0], context.height or self.size[1]
+        if not self.pts or not width or not height:
+            raise VideoRejectedError("not_a_video", "the video stream has no frames")
+        pts = np.sort(np.frombuffer(self.pts, dtype=np.int64))
+        # Files that state no duration for the last packet still show it for one interval.
+        typical = int(np.median(np.diff(pts))) if len(pts) > 1 else 0
+        end_ms = float(max(self.end, int(pts[-1]) + typical) * base * 1000)
+        start_ms = float(int(pts[0]) * base * 1000)
+        promised = self._promised_end_ms(end_ms, typical)
+        span = (max(end_ms, promised or end_ms) - start_ms) / 1000
+        if span > self.max_seconds + 0.001:
+            raise VideoRejectedError(
+                "too_long", f"{span:.1f} s, at most {self.max_seconds:g} s are allowed"
+            )
+        distinct = len(pts) < 2 or bool((np.diff(pts) > 0).all())
+        info = VideoInfo(
+            container=self.container.format.name,
+            codec=context.codec.canonical_name,
+            width=width,
+            height=height,
+            fps=self._rate(pts, end_ms - start_ms),
+            duration_seconds=span,
+            frames=max(self.stream.frames if self._counts_frames() else 0, len(pts)),
+        )
+        return Probe(
+            info=info,
+            stream=self.stream.index,
+            time_base=base,
+            pts=pts,
+            keyframes=np.sort(np.frombuffer(self.keyframes, dtype=np.int64)),
+            end_ms=end_ms,
+            promised_end_ms=promised,
+            quarter_turns=self.turns or 0,
+            exact=distinct and not self.untimed,
+            tolerant_because=self._tolerant_because(pts, distinct=distinct),
+        )
+
+    def _rate(self, pts: npt.NDArray[np.int64], milliseconds: float) -> float:
+        if milliseconds > 0:
+            return len(pts) * 1000 / milliseconds
+        return float(self.stream.average_rate or 1)
+
+    def _counts_frames(self) -> bool:
+        # AVI counts ticks of its time base there, which may be many to a frame.
+        return "mov" in self.container.format.name
+
+    def _promised_end_ms(self, end_ms: float, typical: int) -> float | None:
+        """Read the end that the header states, and believe it only if packets are missing."""
+        base = self.stream.time_base or Fraction(1)
+        name, tag = self.container.format.name, self.stream.metadata.get("DURATION")
+        slack_ms = max(100.0, float(2 * typical * base * 1000))
+        promised = end_ms
+        if "mov" in name and self.stream.frames > self.packets and self.stream.duration:
+            promised = float(((self.stream.start_time or 0) + self.stream.duration) * base * 1000)
+            slack_ms = 0.0
+        elif "avi" in name and self.stream.frames:
+            promised = float(((self.stream.start_time or 0) + self.stream.frames) * base * 1000)
+        elif "matroska" in name and tag:
+            promised = _tag_ms(tag) or end_ms
+        elif "matroska" in name and self.container.duration:
+            header_ms = self.container.duration * 1000 / av.time_base
+            cut = header_ms - max(end_ms, self.other_end_ms) > slack_ms
+            promised = header_ms if cut else end_ms
+        return promised if promised - end_ms > slack_ms else None
+
+    def _tolerant_because(self, pts: npt.NDArray[np.int64], *, distinct: bool) -> str:
+        reasons = {
+            "an edit list discards packets": self.discarded > 0,
+            "packets are marked as damaged": self.corrupt > 0,
+            "packets carry no presentation time": self.untimed > 0,
+            "packets share a presentation time": not distinct,
+            "decoding cannot start at the first packet": not self.starts_with_keyframe
+            or not self.keyframes
+            or min(self.keyframes) > pts[0],
+            "there is more than one video stream": len(self.container.streams.video) > 1,
+            "the picture is rotated": bool(self.turns),
+            "the first picture cannot be decoded": self.turns is None,
+        }
+        return "; ".join(reason for reason, holds in reasons.items() if holds)

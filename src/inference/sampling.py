@@ -1,0 +1,49 @@
+"""Decides which frames are analysed, by presentation time alone."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+TOLERANCE_MS = 1.0
+"""Containers round times to their time base (Matroska: 1 ms); a frame that lands this little
+before its boundary still belongs to it."""
+
+
+@dataclass(slots=True)
+class Sampler:
+    """Takes the first frame of each 1/fps of presentation time, counted from `origin_ms`.
+
+    Counting buckets instead of adding intervals keeps the error of a three-hour video at zero,
+    and a stretch without frames (variable frame rate, damage) costs nothing after it.
+    """
+
+    fps: float | None
+    """Frames per second to keep; None keeps every frame."""
+    origin_ms: float
+    """Presentation time of the video's first frame."""
+    _taken: int = -1
+
+    def take(self, pts_ms: float) -> bool:
+        """Decide on the next frame; times must ascend."""
+        if self.fps is None:
+            return True
+        bucket = math.floor((pts_ms - self.origin_ms + TOLERANCE_MS) * self.fps / 1000)
+        if bucket <= self._taken:
+            return False
+        self._taken = bucket
+        return True
+
+
+def sample_indices(pts_ms: npt.NDArray[np.float64], fps: float | None) -> npt.NDArray[np.int64]:
+    """Return the positions of the frames that a `Sampler` starting at the first one takes.
+
+    `pts_ms` is float64 [N], ascending; the result is int64 [M], ascending, M <= N.
+    """
+    if fps is None or len(pts_ms) == 0:
+        return np.arange(len(pts_ms), dtype=np.int64)
+    bucket = np.floor((pts_ms - pts_ms[0] + TOLERANCE_MS) * fps / 1000)
+    first = np.ones(len(bucket), dtype=bool)
+    first[1:] = bucket[1:] > bucket[:-1]
+    return np.flatnonzero(first).astype(np.int64)
