@@ -5,8 +5,8 @@ from datetime import timedelta
 from typing import assert_never
 
 import structlog
-from inference.analyze import Analysis
 
+from inference.analyze import Analysis
 from poller import metrics
 from poller.errors import LeaseLostError, UnavailableError
 from poller.postgres.claims import Claimed, Claims, Held, Terminal
@@ -85,6 +85,12 @@ def _outcome(remedy: Remedy, attempts: int) -> Outcome:
             return verdict.Abandoned(cause)
         case _:
             assert_never(remedy)
+
+
+def note_batch(frames: int) -> None:
+    """Count a batch that the device has analysed."""
+    metrics.FRAMES_INFERRED.inc(frames)
+    metrics.BATCH_FRAMES.observe(frames)
 
 
 def note_stored(analysis: Analysis) -> None:

@@ -10,10 +10,9 @@ from datetime import timedelta
 from uuid import uuid4
 
 from inference.analyze import Analyzer
-
 from poller.errors import PermanentError
 from poller.heartbeat import Heartbeats
-from poller.outcomes import apply_remedy, decide_unclaimed, note_stored
+from poller.outcomes import apply_remedy, decide_unclaimed, note_batch, note_stored
 from poller.postgres.claims import Claimed, Claims, Delivery
 from poller.postgres.results import Results
 from poller.rules.failure import EXPECTED, GiveBack, decide_remedy
@@ -92,7 +91,12 @@ class Pipeline:
             with stages.timed("fetch"):
                 path = job / "video"
                 await self._objects.fetch(revision, path)
-            analysis = await self._analyzer.analyze(path, beat.report)  # decode and infer
+
+            def on_batch(progress: float, frames: int) -> None:
+                beat.report(progress)
+                note_batch(frames)
+
+            analysis = await self._analyzer.analyze(path, on_batch)  # decode and infer
             stages.add("decode", analysis.decode_seconds)
             stages.add("infer", analysis.infer_seconds)
             with stages.timed("store"):

@@ -4,14 +4,16 @@ import asyncio
 import os
 import signal
 import socket
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
 import structlog
+
 from inference.analyze import Analyzer
 from inference.analyze import Limits as DecodeLimits
 from inference.device import Device
-
+from inference.errors import DeviceFaultError
 from inference.events import PIPELINE
 from poller import health, logs, metrics, s3, sqs
 from poller.consumer import Consumer, Intake
@@ -76,7 +78,7 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
         Queue(beats, settings.queue_url),
         Schedule(settings.lease, timedelta(seconds=settings.heartbeat_seconds)),
     )
-    device = await enter(_device(settings))
+    device = await enter(_started_device(settings))
     consumer = Consumer(
         Queue(long_poll, settings.queue_url),
         Pipeline(
@@ -100,6 +102,7 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
         consumer,
         heartbeats,
         work_pool,
+        device,
         wait_seconds=settings.wait_time_seconds,
         lease_seconds=settings.lease_seconds,
     )
@@ -118,6 +121,18 @@ async def _check_migrations(address: DatabaseAddress) -> None:
         return
     if missing:
         raise SettingsError([f"the database lacks migrations {missing}: run `poller migrate`"])
+
+
+@asynccontextmanager
+async def _started_device(settings: Settings) -> AsyncIterator[Device]:
+    device = Device(settings.device)
+    try:
+        await device.start()
+        yield device
+    except DeviceFaultError as error:
+        raise SettingsError([f"POLLER_DEVICE={settings.device}: {error}"]) from error
+    finally:
+        await device.close()
 
 
 def _analyzer(settings: Settings, device: Device) -> Analyzer:

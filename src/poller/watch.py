@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from inference.device import Device
 from poller import metrics
 from poller.consumer import Consumer
 from poller.errors import UnavailableError
@@ -28,7 +29,8 @@ class Watch:
         self,
         consumer: Consumer,
         heartbeats: Heartbeats,
-        work_pool: "pool.Pool",
+        work_pool: pool.Pool,
+        device: Device,
         *,
         wait_seconds: float,
         lease_seconds: float,
@@ -36,6 +38,9 @@ class Watch:
         self._consumer = consumer
         self._heartbeats = heartbeats
         self._pool = work_pool
+        self._device = device
+        self._busy_seen = 0.0
+        self._restarts_seen = 0
         self._receive_limit = max(3 * wait_seconds, 30.0)
         self._late_limit = lease_seconds / 2
 
@@ -69,6 +74,11 @@ class Watch:
         now = asyncio.get_running_loop().time()
         metrics.HEARTBEAT_LAG.set(max(0.0, self._heartbeats.late_by(now)))
         metrics.LEASE_REMAINING.set(self._heartbeats.shortest_lease(now) or 0.0)
+        device = self._device
+        metrics.DEVICE_MEMORY.set(device.memory_bytes)
+        metrics.DEVICE_BUSY.inc(device.busy_seconds - self._busy_seen)
+        metrics.DEVICE_RESTARTS.inc(device.restarts - self._restarts_seen)
+        self._busy_seen, self._restarts_seen = device.busy_seconds, device.restarts
 
 
 @asynccontextmanager

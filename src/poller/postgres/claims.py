@@ -2,16 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from uuid import UUID
 
 from poller.errors import LeaseLostError, PermanentError, UnavailableError
-from poller.postgres.pool import acquired, query
+from poller.postgres.pool import Pool, acquired, query
 from poller.rules.identity import ExternalId, Source, is_conflict
 from poller.rules.message import VideoRequest
-
-if TYPE_CHECKING:
-    from poller.postgres.pool import Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +52,7 @@ class Delivery:
 class Claims:
     """Leases on analyses, in Postgres; every method is one statement with its own commit."""
 
-    def __init__(self, pool: "Pool", *, owner: str, lease: timedelta, pipeline: str) -> None:
+    def __init__(self, pool: Pool, *, owner: str, lease: timedelta, pipeline: str) -> None:
         self._pool = pool
         self._owner = owner
         self._lease = lease

@@ -15,8 +15,12 @@ from poller.errors import UnavailableError
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
-    Connection = asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]
+    OwnConnection = asyncpg.Connection[asyncpg.Record]
+    Connection = OwnConnection | PoolConnectionProxy[asyncpg.Record]
     Pool = asyncpg.Pool[asyncpg.Record]
+else:  # generic only in the stubs
+    OwnConnection = Connection = asyncpg.Connection
+    Pool = asyncpg.Pool
 
 DatabaseUrl = Callable[[bool], Awaitable[str]]
 """Gives the URL to connect to; True asks for a fresh one, after a refused password."""
@@ -63,7 +67,7 @@ def outages_translated() -> Iterator[None]:
         raise UnavailableError("postgres", f"{type(error).__name__}: {error}") from error
 
 
-async def connect(database_url: str) -> "asyncpg.Connection[asyncpg.Record]":
+async def connect(database_url: str) -> OwnConnection:
     """Open one connection with the settings that all of ours have.
 
     Raises:
@@ -84,10 +88,10 @@ async def connect(database_url: str) -> "asyncpg.Connection[asyncpg.Record]":
 
 
 @asynccontextmanager
-async def opened(database_url: DatabaseUrl, *, max_size: int) -> "AsyncIterator[Pool]":
+async def opened(database_url: DatabaseUrl, *, max_size: int) -> AsyncIterator[Pool]:
     """A pool that opens its connections when they are first needed."""
 
-    async def open_connection(*_: Any, **__: Any) -> "asyncpg.Connection[asyncpg.Record]":
+    async def open_connection(*_: Any, **__: Any) -> OwnConnection:
         try:
             return await connect(await database_url(False))
         except UnavailableError as error:
@@ -103,14 +107,14 @@ async def opened(database_url: DatabaseUrl, *, max_size: int) -> "AsyncIterator[
 
 
 @asynccontextmanager
-async def acquired(pool: "Pool") -> "AsyncIterator[Connection]":
+async def acquired(pool: Pool) -> AsyncIterator[Connection]:
     """Borrow a connection, for a bounded wait, with outages translated."""
     with outages_translated():
         async with pool.acquire(timeout=_ACQUIRE_SECONDS) as connection:
             yield connection
 
 
-async def _close(pool: "Pool") -> None:
+async def _close(pool: Pool) -> None:
     try:
         async with asyncio.timeout(5):
             await pool.close()
@@ -118,7 +122,7 @@ async def _close(pool: "Pool") -> None:
         pool.terminate()
 
 
-async def _register_types(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def _register_types(connection: OwnConnection) -> None:
     await connection.set_type_codec(
         "jsonb",
         schema="pg_catalog",

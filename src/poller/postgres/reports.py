@@ -38,9 +38,11 @@ class Reports:
 
     async def follow(self, objects: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Row]:
         """The latest analysis of each of these (bucket, key), where there is one yet."""
-        buckets, keys = [bucket for bucket, _ in objects], [key for _, key in objects]
-        rows = await self._fetch(query("follow_objects"), buckets, keys)
-        return {(row["bucket"], row["object_key"]): row for row in rows}
+        return await self._by_object("follow_objects", objects)
+
+    async def audit(self, objects: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Row]:
+        """How many analyses, events and embeddings are stored for each (bucket, key)."""
+        return await self._by_object("audit_objects", objects)
 
     async def read_timeline(self, video_id: UUID) -> list[Row]:
         """The events of the newest done revision, as rows of `timeline`."""
@@ -55,6 +57,13 @@ class Reports:
                 # An approximate index and a filter: without this the filter eats the answer.
                 await self._connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")
                 return await self._fetch(query("nearest_shots"), list(analysis_ids), limit)
+
+    async def _by_object(
+        self, name: str, objects: Sequence[tuple[str, str]]
+    ) -> dict[tuple[str, str], Row]:
+        buckets, keys = [bucket for bucket, _ in objects], [key for _, key in objects]
+        rows = await self._fetch(query(name), buckets, keys)
+        return {(row["bucket"], row["object_key"]): row for row in rows}
 
     async def _fetch(self, statement: str, *arguments: object) -> list[Row]:
         with outages_translated():

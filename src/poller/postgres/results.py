@@ -1,18 +1,15 @@
 """Storing results: COPY, then the fence, then COMMIT."""
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from inference.analyze import Analysis
 from pgvector import HalfVector
 
+from inference.analyze import Analysis
 from inference.events import Embedding, Event
 from poller.errors import LeaseLostError, UnavailableError
 from poller.postgres.claims import Claimed
-from poller.postgres.pool import acquired, query
-
-if TYPE_CHECKING:
-    from poller.postgres.pool import Connection, Pool
+from poller.postgres.pool import Connection, Pool, acquired, query
 
 _KEY_COLUMNS = ("analysis_id", "lease_token", "seq")
 EVENT_COLUMNS = (
@@ -28,7 +25,7 @@ EMBEDDING_COLUMNS = (
 class Results:
     """What an analysis found, written once, under the claim's fencing token."""
 
-    def __init__(self, pool: "Pool") -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def store(self, claim: Claimed, analysis: Analysis) -> None:
@@ -46,7 +43,7 @@ class Results:
             if not await self._is_stored(claim):
                 raise
 
-    async def _write(self, connection: "Connection", claim: Claimed, analysis: Analysis) -> None:
+    async def _write(self, connection: Connection, claim: Claimed, analysis: Analysis) -> None:
         results = analysis.results
         await connection.copy_records_to_table(
             "events", columns=EVENT_COLUMNS, records=event_rows(claim, results.events)
