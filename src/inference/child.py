@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from inference.wire import MAX_LINE_BYTES, clean_text
+from inference.wire import MAX_LINE_BYTES, MAX_TEXT, clean_text
 
 _ROOT = Path(__file__).resolve().parents[1]
 _BOOTSTRAP = (
@@ -79,7 +79,7 @@ def open_log() -> IO[bytes]:
 def read_tail(stderr: IO[bytes]) -> str:
     """Return the end of what a child wrote to its stderr file, as one printable line."""
     stderr.seek(0, os.SEEK_END)
-    stderr.seek(max(0, stderr.tell() - 1000))
+    stderr.seek(max(0, stderr.tell() - MAX_TEXT))
     return clean_text(stderr.read().decode(errors="replace"))
 
 

@@ -188,7 +188,7 @@ class _Scan:
                 end = float((packet.pts + (packet.duration or 0)) * packet.time_base * 1000)
                 self.other_end_ms = max(self.other_end_ms, end)
 
-    def _packets(self) -> Iterator[Packet[Stream]]:
+    def _packets(self) -> "Iterator[Packet[Stream]]":
         # Only Matroska without per-track durations needs the other streams to tell whether the
         # file is cut short; everywhere else they would be parsed for nothing.
         matroska = "matroska" in self.container.format.name
@@ -198,7 +198,7 @@ class _Scan:
         with suppress(av.error.InvalidDataError, av.error.EOFError):
             yield from (packet for packet in packets if packet.size)
 
-    def _note(self, packet: Packet[Stream]) -> None:
+    def _note(self, packet: "Packet[Stream]") -> None:
         self._look(packet)
         self.packets += 1
         self.corrupt += packet.is_corrupt
@@ -222,7 +222,7 @@ class _Scan:
                 "too_long", f"a frame at {float(seconds):.1f} s, at most {self.max_seconds:g} s"
             )
 
-    def _look(self, packet: Packet[Stream]) -> None:
+    def _look(self, packet: "Packet[Stream]") -> None:
         """Decode up to the first picture: only it knows its rotation for sure."""
         if self.turns is not None or self.packets > 64:
             return

@@ -197,7 +197,7 @@ class Tolerant:
 
     def _packets(
         self, container: InputContainer, stream: VideoStream
-    ) -> Iterator[Packet[VideoStream] | None]:
+    ) -> "Iterator[Packet[VideoStream] | None]":
         self._seek(container, stream)
         failures = 0
         packets = container.demux(stream)
@@ -226,7 +226,9 @@ class Tolerant:
         if before > 0:
             container.seek(int(self.probe.keyframes[before]), stream=stream, backward=True)
 
-    def _decode(self, stream: VideoStream, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+    def _decode(
+        self, stream: VideoStream, packet: "Packet[VideoStream] | None"
+    ) -> list[VideoFrame]:
         try:
             frames = stream.codec_context.decode(packet)
         except MemoryError:
