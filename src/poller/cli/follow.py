@@ -1,7 +1,7 @@
 """Watching announced videos until every one is finished."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from rich.console import Console
 from rich.progress import (
@@ -24,6 +24,7 @@ async def follow(
     reports: Reports,
     objects: Mapping[tuple[str, str], str],
     timeout_seconds: float,
+    on_look: Callable[[], None] = lambda: None,
 ) -> dict[tuple[str, str], Row]:
     """Show progress bars until all are finished; returns the latest analysis of each.
 
@@ -50,6 +51,7 @@ async def follow(
             async with asyncio.timeout(timeout_seconds):
                 while not _all_finished(latest, objects):
                     await asyncio.sleep(_LOOK_SECONDS)
+                    on_look()
                     latest = await reports.follow(list(objects))
                     for where, row in latest.items():
                         _show(progress, bars[where], row)

@@ -15,7 +15,7 @@ def local(aws_port: int | None, postgres_port: int | None) -> None:
     """Start the stack, write `.env.local`, wait for an interrupt, and leave nothing behind.
 
     Raises:
-        ServerStartError: if a server does not start.
+        EmbeddedServerError: if a server does not start.
     """
     console = Console()
     # Both end it in every phase; a shell starts background jobs with SIGINT ignored.

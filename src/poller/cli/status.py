@@ -1,7 +1,6 @@
 """`poller status`."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -34,8 +33,7 @@ async def status(video: str | None, *, as_json: bool) -> int:
         unfinished = await reports.list_unfinished()
     depths = await _depths(settings)
     if as_json:
-        rows = [dict(row) for row in unfinished]
-        _print_json({"analyses": states, "queues": depths, "unfinished": rows})
+        _print_json({"analyses": states, "queues": depths, "unfinished": unfinished})
         return 0
     console.print(tables.counts("Analyses", states or {"none yet": 0}))
     for name, depth in depths.items():
@@ -57,7 +55,7 @@ async def _show_videos(console: Console, reports: Reports, text: str, *, as_json
     timelines = [await reports.read_timeline(row["video_id"]) for row in found]
     if as_json:
         pairs = zip(found, timelines, strict=True)
-        _print_json([{**row, "events": list(map(dict, events))} for row, events in pairs])
+        _print_json([{**row, "events": events} for row, events in pairs])
     elif not found:
         console.print(f"no video is known as {text}", highlight=False)
     else:
@@ -69,9 +67,9 @@ async def _show_videos(console: Console, reports: Reports, text: str, *, as_json
 def _show_video(console: Console, row: Row, events: list[Row]) -> None:
     console.print(f"[bold]s3://{row['bucket']}/{row['object_key']}", highlight=False)
     console.print(tables.state(row["state"]), f"{row['progress'] or 0:.0%}")
-    known: Mapping[str, object] = {name: row[name] for name in _SHOWN if row[name] is not None}
-    for name, value in known.items():
-        console.print(f"  {name}: {value}", highlight=False, markup=False)
+    for name in _SHOWN:
+        if row[name] is not None:
+            console.print(f"  {name}: {row[name]}", highlight=False, markup=False)
     if events:
         console.print(tables.timeline("Timeline", events))
 

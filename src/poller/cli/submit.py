@@ -54,7 +54,9 @@ async def _submit_all(
         with Progress(*columns, console=console) as progress:
             for source in sources:
                 size = source.path.stat().st_size if source.path else 0
-                bar = progress.add_task(Path(source.name).name, total=size)
+                bar = progress.add_task(
+                    Path(source.name).name, total=size, visible=source.path is not None
+                )
                 await submit_one(
                     source,
                     objects,

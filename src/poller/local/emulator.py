@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from poller.local.keeper import KeptServer, ServerStartError
+from poller.local.keeper import EmbeddedServerError, KeptServer
 
 START_SECONDS = 90
 REGION = "eu-west-1"
@@ -34,10 +34,10 @@ def start(log: Path, *, port: int | None = None, lifeline: int | None = None) ->
     """Start LocalStack and return once S3 and SQS answer (2 to 11 seconds).
 
     Raises:
-        ServerStartError: if it is not installed, the port is taken, or it does not get ready.
+        EmbeddedServerError: if it is not installed, the port is taken, or it does not get ready.
     """
     if importlib.util.find_spec("localstack") is None:
-        raise ServerStartError("LocalStack is not installed: pip install 'video-poller[local]'")
+        raise EmbeddedServerError("LocalStack is not installed: pip install 'video-poller[local]'")
     port = port or free_port()
     directory = Path(tempfile.mkdtemp(prefix="poller-emulator-"))
     server = KeptServer(

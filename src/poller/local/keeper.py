@@ -8,16 +8,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from poller.errors import UnavailableError
 from poller.local import keeper_main
 
 
-class ServerStartError(UnavailableError):
-    """An embedded server ended before it was ready, or was not ready in time."""
+class EmbeddedServerError(UnavailableError):
+    """An embedded server ended unasked, or was not ready in time."""
 
     def __init__(self, detail: str) -> None:
-        super().__init__("the embedded server", detail)
+        super().__init__("an embedded server", detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +71,21 @@ class KeptServer:
         """Return when `ready` says so.
 
         Raises:
-            ServerStartError: with the end of the log, after the server has been stopped.
+            EmbeddedServerError: with the end of the log, after the server has been stopped.
         """
         deadline = time.monotonic() + seconds
         while not ready():
-            ended = self._keeper.poll() is not None
-            if ended or time.monotonic() > deadline:
-                said = self._last_words()
+            self.check_running()
+            if time.monotonic() > deadline:
                 self.stop()
-                fault = "ended at once" if ended else f"was not ready within {seconds:g} s"
-                raise ServerStartError(f"the server {fault}; {self.log} ends with:\n{said}")
+                self._raise_fault(f"was not ready within {seconds:g} s")
             time.sleep(0.05)
+
+    def check_running(self) -> None:
+        """Raise `EmbeddedServerError`, with the end of the log, if the server has ended."""
+        if self._keeper.poll() is not None:
+            self.stop()
+            self._raise_fault("ended")
 
     def stop(self) -> None:
         """End the server and its children, and remove its directory."""
@@ -91,5 +96,6 @@ class KeptServer:
             self._write_end = None
         self._keeper.wait(keeper_main.GRACE_SECONDS * 2)
 
-    def _last_words(self) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+    def _raise_fault(self, fault: str) -> NoReturn:
+        last_words = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+        raise EmbeddedServerError(f"{fault}; {self.log} ends with:\n{last_words}")

