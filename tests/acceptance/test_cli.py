@@ -1,0 +1,353 @@
+"""The commands, run as processes against the real servers."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from tests.commands import run_poller
+from tests.factories import make_application_body
+
+from poller.local.resources import Clients, QueuePair
+
+COMMANDS = ("run", "migrate", "submit", "status", "redrive", "demo", "local", "doctor")
+
+
+@pytest.fixture
+async def database(database_url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+    """A connection to this test's database."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
+
+
+async def store_video(
+    database: "asyncpg.Connection[asyncpg.Record]", key: str, state: str, external_id: str
+) -> None:
+    """A video with one analysis in `state`, with one event where that is `done`."""
+    video_id = await database.fetchval(
+        "INSERT INTO videos (bucket, object_key, external_id, external_id_source)"
+        " VALUES ('b', $1, $2, 'body') RETURNING id",
+        key,
+        external_id,
+    )
+    token = 1 if state == "done" else None
+    analysis_id = await database.fetchval(
+        "INSERT INTO analyses (video_id, revision, pipeline, state, lease_token, lease_id,"
+        " lease_owner, lease_expires_at, attempts, done_token, error_code, error_message)"
+        " VALUES ($1, 'r', 'p', $2, 1, gen_random_uuid(), 'o', now(), 1, $3,"
+        " CASE WHEN $2 = 'failed' THEN 'not_a_video' END,"
+        " CASE WHEN $2 = 'failed' THEN 'it is a text' END) RETURNING id",
+        video_id,
+        state,
+        token,
+    )
+    if token is not None:
+        await database.execute(
+            "INSERT INTO events (analysis_id, lease_token, seq, event_type, start_ms, end_ms)"
+            " VALUES ($1, 1, 0, 'black', 1500, 65250)",
+            analysis_id,
+        )
+
+
+async def send_letter(clients: Clients, dlq: str, body: str, reason: str) -> None:
+    """A dead letter as the service writes it, with an attribute of the sender."""
+    await clients.sqs.send_message(
+        QueueUrl=dlq,
+        MessageBody=body,
+        MessageAttributes={
+            "reason": {"DataType": "String", "StringValue": reason},
+            "detail": {"DataType": "String", "StringValue": "a sentence"},
+            "attempts": {"DataType": "Number", "StringValue": "3"},
+            "tenant": {"DataType": "String", "StringValue": "t1"},
+        },
+    )
+
+
+async def receive_all(clients: Clients, url: str) -> list[dict[str, Any]]:
+    """Every message that is visible in the queue now, with its attributes."""
+    found: list[dict[str, Any]] = []
+    while True:
+        reply = await clients.sqs.receive_message(
+            QueueUrl=url,
+            MaxNumberOfMessages=10,
+            WaitTimeSeconds=0,
+            MessageAttributeNames=["All"],
+        )
+        if not reply.get("Messages"):
+            return found
+        found.extend(dict(message) for message in reply["Messages"])
+
+
+def test_help_lists_every_command_without_loading_them() -> None:
+    """The help knows all commands, and loads neither torch nor an AWS or database client."""
+    script = (
+        "import sys; from poller.cli import app; from typer.testing import CliRunner;"
+        "print(CliRunner().invoke(app, ['--help']).output);"
+        "print('LOADED', {'torch', 'aioboto3', 'asyncpg', 'av'} & set(sys.modules))"
+    )
+
+    shown = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={"PYTHONPATH": str(Path("src").resolve())},
+    ).stdout
+
+    assert "LOADED set()" in shown
+    assert all(f"\n│ {name} " in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "run"])
+def test_each_command_teaches_by_example(command: str) -> None:
+    """Each command's help shows a line that one can type."""
+    shown = run_poller({}, command, "--help")
+
+    assert shown.returncode == 0
+    assert f"poller {command}" in shown.stdout
+
+
+def test_wrong_settings_stop_with_a_line_each() -> None:
+    """Every wrong variable is named on a line of its own, with exit code 2."""
+    wrong = {"POLLER_BATCH_SIZE": "0", "POLLER_DEVICE": "tpu"}
+
+    refused = run_poller(wrong, "status")
+
+    assert refused.returncode == 2
+    lines = refused.stderr.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("poller: POLLER_") for line in lines)
+
+
+def test_missing_database_is_named() -> None:
+    """A command that needs the database says which variable to set."""
+    refused = run_poller({}, "migrate")
+
+    assert refused.returncode == 2
+    assert "POLLER_DATABASE_URL" in refused.stderr
+
+
+def test_unreachable_database_is_a_failure() -> None:
+    """A database that does not answer is exit code 1 and one line, no traceback."""
+    failed = run_poller({"POLLER_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/d"}, "status")
+
+    assert failed.returncode == 1
+    assert len(failed.stderr.splitlines()) == 1
+
+
+async def test_migrate_twice(settings_env: dict[str, str], database_url: str) -> None:
+    """A database that is up to date is left as it is, and said to be."""
+    assert database_url
+
+    migrated = run_poller(settings_env, "migrate")
+
+    assert migrated.returncode == 0
+    assert "up to date" in migrated.stdout
+
+
+async def test_submit_uploads_and_announces(
+    settings_env: dict[str, str], clients: Clients, queue: str, tmp_path: Path
+) -> None:
+    """A file lands under a dated key and is announced with the id, in the application's shape."""
+    video = tmp_path / "holiday.mp4"
+    video.write_bytes(b"x" * 9_000_000)  # more than one part
+
+    submitted = run_poller(settings_env, "submit", str(video), "--video-id", "84")
+
+    assert submitted.returncode == 0, submitted.stderr
+    bodies = [json.loads(message["Body"]) for message in await receive_all(clients, queue)]
+    [announced] = [body for body in bodies if "eventType" in body]
+    assert announced["video"] == {"id": 84}
+    key = announced["s3"]["key"]
+    assert re.fullmatch(r"videos/\d{4}/\d\d/\d\d/[0-9a-f-]{36}_holiday\.mp4", key)
+    head = await clients.s3.head_object(Bucket=announced["s3"]["bucket"], Key=key)
+    assert head["ContentLength"] == 9_000_000
+
+
+async def test_submit_of_an_object_only_announces(
+    settings_env: dict[str, str], clients: Clients, queue: str, bucket: str
+) -> None:
+    """An object that is in S3 already is announced under its own key, with no id."""
+    await clients.s3.put_object(Bucket=bucket, Key="a b/ü.mp4", Body=b"x")
+
+    submitted = run_poller(settings_env, "submit", f"s3://{bucket}/a b/ü.mp4")
+
+    assert submitted.returncode == 0, submitted.stderr
+    bodies = [json.loads(message["Body"]) for message in await receive_all(clients, queue)]
+    expected = {"eventType": "video-uploaded", "s3": {"bucket": bucket, "key": "a b/ü.mp4"}}
+    assert expected in bodies
+
+
+async def test_submit_of_a_missing_object_fails(settings_env: dict[str, str], bucket: str) -> None:
+    """An object that is not there is not announced: exit 1 and its name."""
+    failed = run_poller(settings_env, "submit", f"s3://{bucket}/none.mp4")
+
+    assert failed.returncode == 1
+    assert "object_missing" in failed.stderr
+
+
+async def test_submit_refuses_before_it_uploads(
+    settings_env: dict[str, str], clients: Clients, tmp_path: Path
+) -> None:
+    """With one bad argument among good ones nothing is uploaded, and each bad one is named."""
+    good = tmp_path / "good.mp4"
+    good.write_bytes(b"x")
+
+    refused = run_poller(settings_env, "submit", str(good), "none.mp4", str(tmp_path), "s3://b")
+
+    assert refused.returncode == 2
+    assert len(refused.stderr.splitlines()) == 3
+    listed = await clients.s3.list_objects_v2(Bucket=settings_env["POLLER_RAW_BUCKET"])
+    assert "Contents" not in listed
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments"),
+    [("POLLER_RAW_BUCKET", []), ("POLLER_QUEUE_URL", []), ("POLLER_DATABASE_URL", ["--wait"])],
+)
+async def test_submit_names_the_setting_it_lacks(
+    settings_env: dict[str, str], tmp_path: Path, missing: str, arguments: list[str]
+) -> None:
+    """What `submit` needs and does not have is named, with exit code 2."""
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"x")
+    lacking = {name: value for name, value in settings_env.items() if name != missing}
+
+    refused = run_poller(lacking, "submit", str(video), *arguments)
+
+    assert refused.returncode == 2
+    assert missing in refused.stderr
+
+
+async def test_submit_waits_no_longer_than_told(
+    settings_env: dict[str, str], tmp_path: Path
+) -> None:
+    """Where nobody takes the video up, `--wait` gives up with exit code 1 and says so."""
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"x")
+
+    given_up = run_poller(settings_env, "submit", str(video), "--wait", "--timeout", "1")
+
+    assert given_up.returncode == 1
+    assert "does `poller run` run?" in given_up.stdout
+
+
+async def test_status_counts(
+    settings_env: dict[str, str],
+    database: "asyncpg.Connection[asyncpg.Record]",
+    clients: Clients,
+    dlq: str,
+) -> None:
+    """The overview counts analyses by state and messages by queue, and names what failed."""
+    await store_video(database, "one.mp4", "done", "1")
+    await store_video(database, "two.mp4", "failed", "2")
+    await send_letter(clients, dlq, "{}", "not_json")
+
+    shown = run_poller(settings_env, "status", "--json")
+    table = run_poller(settings_env, "status")
+
+    document = json.loads(shown.stdout)
+    assert document["analyses"] == {"done": 1, "failed": 1}
+    assert document["queues"]["dlq"]["visible"] == 1
+    assert [row["object_key"] for row in document["unfinished"]] == ["two.mp4"]
+    assert "not_a_video: it is a text" in table.stdout
+
+
+@pytest.mark.parametrize("name", ["84", "s3://b/videos/one.mp4", "videos/one.mp4", "uuid"])
+async def test_status_finds_a_video_by_any_name(
+    settings_env: dict[str, str], database: "asyncpg.Connection[asyncpg.Record]", name: str
+) -> None:
+    """A video is found by our uuid, the application's id, its URL and its key."""
+    await store_video(database, "videos/one.mp4", "done", "84")
+    await store_video(database, "videos/two.mp4", "done", "85")
+    if name == "uuid":
+        name = str(await database.fetchval("SELECT id FROM videos WHERE external_id = '84'"))
+
+    shown = run_poller(settings_env, "status", name, "--json")
+    table = run_poller(settings_env, "status", name)
+
+    [video] = json.loads(shown.stdout)
+    assert video["external_id"] == "84"
+    assert [event["event_type"] for event in video["events"]] == ["black"]
+    assert "1:05.250" in table.stdout
+
+
+async def test_status_of_an_unknown_video_fails(settings_env: dict[str, str]) -> None:
+    """A name that no video has is exit code 1."""
+    assert run_poller(settings_env, "status", "nope").returncode == 1
+
+
+async def test_redrive_by_reason(
+    settings_env: dict[str, str], clients: Clients, queues: QueuePair
+) -> None:
+    """Letters with the reason go back whole; the others are left, and are visible at once."""
+    await send_letter(clients, queues.dlq_url, make_application_body(key="a"), "object_missing")
+    await send_letter(clients, queues.dlq_url, make_application_body(key="b"), "not_a_video")
+
+    moved = run_poller(settings_env, "redrive", "--reason", "object_missing")
+
+    assert moved.returncode == 0, moved.stderr
+    back = [m for m in await receive_all(clients, queues.url) if "MessageAttributes" in m]
+    assert [m["Body"] for m in back] == [make_application_body(key="a")]
+    texts = {k: v["StringValue"] for k, v in back[0]["MessageAttributes"].items()}
+    assert texts == {
+        "reason": "object_missing",
+        "detail": "a sentence",
+        "attempts": "3",
+        "tenant": "t1",
+    }
+    left = await receive_all(clients, queues.dlq_url)
+    assert [m["Body"] for m in left] == [make_application_body(key="b")]
+
+
+async def test_redrive_dry_run_moves_nothing(
+    settings_env: dict[str, str], clients: Clients, queues: QueuePair
+) -> None:
+    """A dry run counts by reason and leaves every letter visible where it was."""
+    for number in range(12):  # more than one receive
+        await send_letter(clients, queues.dlq_url, f"{number}", "not_json")
+
+    counted = run_poller(settings_env, "redrive", "--dry-run")
+
+    assert re.search(r"not_json\s*│\s*12\s*│\s*0", counted.stdout)
+    assert len(await receive_all(clients, queues.dlq_url)) == 12
+
+
+@pytest.mark.parametrize("video", ["84", "videos/x/a.mp4", "s3://b/videos/x/a.mp4"])
+async def test_redrive_by_video(
+    settings_env: dict[str, str], clients: Clients, queues: QueuePair, video: str
+) -> None:
+    """Only the letters that announce the video go back; an unreadable letter announces none."""
+    wanted = make_application_body(key="videos/x/a.mp4", video_id=84)
+    for body in (wanted, make_application_body(key="videos/x/b.mp4", video_id=85), "no json 84"):
+        await send_letter(clients, queues.dlq_url, body, "too_large")
+
+    run_poller(settings_env, "redrive", "--video", video)
+
+    back = [m for m in await receive_all(clients, queues.url) if "MessageAttributes" in m]
+    assert [m["Body"] for m in back] == [wanted]
+    assert len(await receive_all(clients, queues.dlq_url)) == 2
+
+
+async def test_redrive_by_an_id_that_only_the_database_knows(
+    settings_env: dict[str, str],
+    database: "asyncpg.Connection[asyncpg.Record]",
+    clients: Clients,
+    queues: QueuePair,
+) -> None:
+    """A letter without the id goes back when the database binds the id to its object."""
+    await store_video(database, "videos/x/a.mp4", "failed", "84")
+    wanted = make_application_body(bucket="b", key="videos/x/a.mp4")
+    await send_letter(clients, queues.dlq_url, wanted, "not_a_video")
+
+    run_poller(settings_env, "redrive", "--video", "84")
+
+    back = [m for m in await receive_all(clients, queues.url) if "MessageAttributes" in m]
+    assert [m["Body"] for m in back] == [wanted]
