@@ -157,8 +157,8 @@ def _check_types(message: Message | VideoInfo) -> None:
         if field.name == "info":
             _check_types(value)
         elif field.name == "pts_ms":
-            ascending = all(a < b for a, b in pairwise(value))
-            if not (value and all(map(_is_finite, value)) and ascending):
+            numbers = len(value) > 0 and all(map(_is_finite, value))
+            if not (numbers and all(a < b for a, b in pairwise(value))):
                 raise WireError("frame times must be ascending numbers")
         elif field.type is str:
             if not (isinstance(value, str) and len(value) <= MAX_TEXT):
