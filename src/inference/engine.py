@@ -26,12 +26,12 @@ NEW_PICTURE_SCORE = 27.0
 class Carry:
     """All that one video's next frame depends on, on the device; nothing is shared with others."""
 
-    pixels: Tensor | None = None
-    """uint8 [1, H, W * 3]: the frame before."""
+    planes: Tensor | None = None
+    """uint8 [1, 3, H, W]: the frame before."""
     hsv: Tensor | None = None
     """uint8 [1, 3, H, W]: the same frame's hue, saturation, value."""
     reference: Tensor | None = None
-    """uint8 [1, H, W * 3]: the freeze reference."""
+    """uint8 [1, 3, H, W]: the freeze reference."""
     background: Background | None = None
     second: int | None = None
     """The whole second of the frame before."""
@@ -57,19 +57,24 @@ class Engine:
     def features(
         self, carry: Carry, pixels: npt.NDArray[np.uint8], pts_ms: npt.NDArray[np.float64]
     ) -> FrameFeatures:
-        """Measure N consecutive frames of one video and move its carry past them.
+        """Measure N > 0 consecutive frames of one video and move its carry past them.
 
         `pixels` is uint8 [N, H, W, 3] RGB and may be overwritten after the call; `pts_ms` is
-        float64 [N], milliseconds. Raises ValueError if the picture changes its size.
+        float64 [N], milliseconds. Raises ValueError if there is no frame, or the picture
+        changes its size.
         """
+        if not len(pixels):
+            raise ValueError("no frames")
         height, width = pixels.shape[1:3]
         if carry.hsv is not None and carry.hsv.shape[2:] != (height, width):
             raise ValueError(
                 f"the size changed from {tuple(carry.hsv.shape[2:])} to {(height, width)}"
             )
+        # torch cannot hold memory that it may not write.
+        frames = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
         with torch.inference_mode():
             parts = [
-                self._measure(carry, torch.from_numpy(pixels[at : at + self._chunk]), times)
+                self._measure(carry, frames[at : at + self._chunk], times)
                 for at, times in self._chunks(pts_ms)
             ]
         names = parts[0].to_arrays()
@@ -79,27 +84,27 @@ class Engine:
 
     def _chunks(self, pts_ms: npt.NDArray[np.float64]) -> list[tuple[int, npt.NDArray[np.float64]]]:
         size = self._chunk
-        return [(at, pts_ms[at : at + size]) for at in range(0, max(len(pts_ms), 1), size)]
+        return [(at, pts_ms[at : at + size]) for at in range(0, len(pts_ms), size)]
 
     def _measure(
         self, carry: Carry, pixels: Tensor, pts_ms: npt.NDArray[np.float64]
     ) -> FrameFeatures:
-        pixels = pixels.to(self.device)
-        planes = color.planes_of(pixels)
+        planes = color.planes_of(pixels.to(self.device))
         hsv = color.hsv_of(planes)
         luma = color.luma_of(planes)
         score = _content_score(consecutive_difference(carry.hsv, hsv), luma[0].numel())
-        rows = pixels.flatten(2)
-        changed = consecutive_difference(carry.pixels, rows).cpu().numpy()
-        still = stillness.compare(carry.reference, changed, rows)
-        black = (luma <= BLACK_LUMA).flatten(1).sum(1).cpu().numpy()
+        changed = consecutive_difference(carry.planes, planes).sum(1).cpu().numpy()
+        still = stillness.compare(carry.reference, changed, planes)
+        black = (
+            (luma <= BLACK_LUMA).view(torch.uint8).sum(2, dtype=torch.int32).sum(1).cpu().numpy()
+        )
         area = _motion_area(carry, luma, pts_ms, score)
         described = _described(carry, pts_ms, score)
         descriptor = np.zeros((len(pixels), DESCRIPTOR_SIZE), np.float32)
         for at in np.flatnonzero(described):
-            descriptor[at] = describe(planes[at]).cpu().numpy()
+            descriptor[at] = describe(planes[at].to(torch.float32)).cpu().numpy()
         # Cloned: the caller's buffer is reused, and a view would keep the whole chunk alive.
-        carry.pixels, carry.hsv = rows[-1:].clone(), hsv[-1:].clone()
+        carry.planes, carry.hsv = planes[-1:].clone(), hsv[-1:].clone()
         carry.reference = still.reference.clone()
         return FrameFeatures(
             content_score=score,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from tests.parity.scenes import Clip
 
 from inference.engine import Engine
@@ -9,6 +10,9 @@ from inference.events import Event, Results
 from inference.features import FrameFeatures
 from inference.frames import VideoInfo
 from inference.timeline import CutRule, Timeline
+
+# The tests run side by side: more threads would only wait for each other.
+torch.set_num_threads(1)
 
 INFO = VideoInfo("mov", "h264", 128, 72, 25.0, 20.0, 500)
 

@@ -1,11 +1,12 @@
 """Generated clips that hold what the detectors are about; uint8 [N, H, W, 3] RGB, from a seed."""
 
+import functools
 import math
 
 import numpy as np
 import numpy.typing as npt
 
-HEIGHT, WIDTH = 72, 128
+HEIGHT, WIDTH = 48, 80
 
 Clip = npt.NDArray[np.uint8]
 
@@ -77,6 +78,7 @@ def black(rng: np.random.Generator, frames: int, lit: float = 0.0, level: int = 
     return clip
 
 
+@functools.cache
 def mixed(seed: int) -> Clip:
     """A clip of about 20 s at 25 fps made of all kinds in random order and lengths."""
     rng = np.random.default_rng(seed)

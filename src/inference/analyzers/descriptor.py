@@ -69,8 +69,8 @@ def _edges(plane: Tensor) -> Tensor:
     # Bin k holds directions around (k + 1/2) * pi / 8; the mirror image swaps k and 7 - k.
     position = torch.atan2(down, right).remainder(math.pi) * (BINS / math.pi) - 0.5
     bins = torch.arange(BINS, device=plane.device).view(-1, 1, 1)
-    away = (position - bins).remainder(BINS)
-    share = (1 - torch.minimum(away, BINS - away)).clamp(min=0) * strength
+    away = (position - bins).abs()
+    share = torch.maximum(1 - away, away - (BINS - 1)).clamp(min=0) * strength
     share = torch.nn.functional.pad(share, (1, 1, 1, 1))
     cells = share.view(BINS, CELLS, GRID // CELLS, 2 * CELLS, GRID // (2 * CELLS)).sum((2, 4))
     histogram = (cells / cells.sum().clamp(min=1.0)).sqrt()

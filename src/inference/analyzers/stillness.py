@@ -24,13 +24,13 @@ class Stillness:
     """float64 [N], 0..1; 1 for a video's first frame."""
     frozen: npt.NDArray[np.bool_]
     reference: Tensor
-    """uint8 [1, ...]."""
+    """uint8 [1, 3, H, W]."""
 
 
 def compare(
     reference: Tensor | None, consecutive: npt.NDArray[np.int64], frames: Tensor
 ) -> Stillness:
-    """Compare frames (uint8 [N, ...]) with the reference as it moves along.
+    """Compare frames (uint8 [N, 3, H, W]) with the reference as it moves along.
 
     `consecutive` (int64 [N]) is each frame's absolute difference to the one before. While nothing
     is frozen the reference is the frame before, so these are the answers already. Only behind a
@@ -51,7 +51,7 @@ def compare(
         if adjacent:
             sums = consecutive[at : at + 1]
         else:
-            sums = absolute_difference(reference, frames[at : at + run]).cpu().numpy()
+            sums = absolute_difference(reference, frames[at : at + run]).sum(1).cpu().numpy()
         shares = sums / size
         still = shares <= NOISE
         taken = len(still) if still.all() else int(still.argmin()) + 1
