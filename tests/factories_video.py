@@ -119,7 +119,7 @@ class Truth:
 
 def read_truth(path: Path, width: int, height: int) -> Truth:
     """Decode all that is not damaged, at the given size."""
-    truth = Truth([], [])
+    frames: list[tuple[float, Picture]] = []
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         graph = av.filter.Graph()
@@ -133,12 +133,13 @@ def read_truth(path: Path, width: int, height: int) -> Truth:
         for packet in container.demux(stream):
             for frame in _decode_tolerantly(packet):
                 if not frame.is_corrupt and frame.time is not None:
-                    truth.times_ms.append(frame.time * 1000)
                     graph.push(frame)
                     scaled = graph.pull()
                     assert isinstance(scaled, av.VideoFrame)
-                    truth.pixels.append(scaled.to_ndarray().astype(np.uint8))
-    return truth
+                    frames.append((frame.time * 1000, scaled.to_ndarray().astype(np.uint8)))
+    # Next to damage, a decoder lets some frames out too early.
+    frames.sort(key=lambda frame: frame[0])
+    return Truth([time for time, _ in frames], [pixels for _, pixels in frames])
 
 
 def _decode_tolerantly(packet: "av.Packet[av.VideoStream]") -> list[av.VideoFrame]:

@@ -92,8 +92,13 @@ def read_with_decord(
             pixels = reader.get_batch(chunk.tolist()).asnumpy()
         except (RuntimeError, decord.DECORDError) as error:
             raise DamageError("decord cannot decode on") from error
+        # For some widths, 144 among them, decord pads its rows and miscounts the channels.
         if log.grew() or pixels.shape[1:] != (height, width, 3):
             raise DamageError("errors while decoding")
+        if passed == 0 and (
+            probe.first_picture is None or not np.array_equal(pixels[0], probe.first_picture)
+        ):
+            raise DamageError("decord begins with another picture")
         for index, frame in zip(chunk, pixels, strict=True):
             yield Sampled(float(pts_ms[index]), frame)
         yield Passed(int(chunk[-1]) + 1 - passed)

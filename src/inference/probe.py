@@ -17,20 +17,17 @@ import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition, Stream
+from av.stream import Stream
 from av.video.stream import VideoStream
 
+from inference.containers import admit_container, admit_stream
 from inference.errors import VideoRejectedError
 from inference.frames import VideoInfo
+from inference.scaling import Scaler
 
 LONG_SIDE = 256
 """Working frames are at most this wide or high: PySceneDetect's default effective width."""
 
-_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
-_OTHER_CONTAINERS = "flv,live_flv,ogg,asf,mpeg,mxf,wav,mp3,flac,aac,ac3,w64,aiff,rm"
-"""Opened only to tell what a refused file is; nothing in them is decoded."""
-_CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "prores"})
-_DECODERS = "h264,hevc,vp8,vp9,libdav1d,av1,mpeg4,mjpeg,prores"
 _TICK_PACKETS = 4096
 
 
@@ -52,6 +49,8 @@ class Probe:
     """End that the header promises, if packets are missing before it."""
     quarter_turns: int
     """Counter-clockwise turns that make the picture upright."""
+    first_picture: npt.NDArray[np.uint8] | None
+    """uint8 [H, W, 3]: the first frame at working size, where decoding it is that simple."""
     exact: bool
     """`pts` are complete and distinct: a frame that does not come is missing."""
     tolerant_because: str
@@ -67,27 +66,19 @@ class Probe:
 
     def frame_size(self) -> tuple[int, int]:
         """Width and height of the upright working frame: even, at most 256, never enlarged."""
-        width, height = self.info.width, self.info.height
-        if self.quarter_turns % 2:
-            width, height = height, width
-        scale = min(1.0, LONG_SIDE / max(width, height))
-        # Enlarging an odd side by one pixel would be inventing: those are cut down.
-        rounding = 0.5 if scale < 1 else 0.0
-        return (
-            max(2, int(width * scale / 2 + rounding) * 2),
-            max(2, int(height * scale / 2 + rounding) * 2),
-        )
+        return working_size(self.info.width, self.info.height, self.quarter_turns)
 
 
-def open_container(path: Path, containers: str = _CONTAINERS) -> InputContainer:
-    """Open a local file with the allowed demuxers and decoders only; no playlist, no network."""
-    return av.open(
-        str(path),
-        options={
-            "format_whitelist": containers,
-            "codec_whitelist": _DECODERS,
-            "protocol_whitelist": "file",
-        },
+def working_size(width: int, height: int, quarter_turns: int) -> tuple[int, int]:
+    """See `Probe.frame_size`."""
+    if quarter_turns % 2:
+        width, height = height, width
+    scale = min(1.0, LONG_SIDE / max(width, height))
+    # Enlarging an odd side by one pixel would be inventing: those are cut down.
+    rounding = 0.5 if scale < 1 else 0.0
+    return (
+        max(2, int(width * scale / 2 + rounding) * 2),
+        max(2, int(height * scale / 2 + rounding) * 2),
     )
 
 
@@ -99,14 +90,8 @@ def probe(path: Path, max_seconds: float, tick: Callable[[], None]) -> Probe:
     Raises:
         VideoRejectedError: the file cannot be analysed; the reason says why.
     """
-    try:
-        container = open_container(path)
-    except av.error.ArgumentError as error:
-        raise _refused_container(path) from error
-    except (av.error.InvalidDataError, av.error.EOFError) as error:
-        raise VideoRejectedError("not_a_video", "no video container is recognised") from error
-    with container:
-        stream = _video_stream(container)
+    with admit_container(path) as container:
+        stream = admit_stream(container)
         stream.codec_context.thread_count = 1
         header_seconds = (container.duration or 0) / av.time_base
         if header_seconds > max_seconds:
@@ -116,38 +101,6 @@ def probe(path: Path, max_seconds: float, tick: Callable[[], None]) -> Probe:
         scan = _Scan(container, stream, max_seconds)
         scan.run(tick)
         return scan.conclude()
-
-
-def _refused_container(path: Path) -> VideoRejectedError:
-    try:
-        with open_container(path, _OTHER_CONTAINERS) as container:
-            name = container.format.name
-            kinds = {stream.type for stream in container.streams}
-    except av.error.FFmpegError:
-        return VideoRejectedError("not_a_video", "no video container is recognised")
-    if "video" in kinds:
-        return VideoRejectedError("unsupported_codec", f"container {name} is not supported")
-    if "audio" in kinds:
-        return VideoRejectedError("no_video_stream", f"{name} with sound only")
-    return VideoRejectedError("not_a_video", f"{name} without video or sound")
-
-
-def _video_stream(container: InputContainer) -> VideoStream:
-    if not container.streams:
-        raise VideoRejectedError("not_a_video", "the container has no index of its streams")
-    moving = [
-        stream
-        for stream in container.streams.video
-        if not stream.disposition & Disposition.attached_pic
-    ]
-    if not moving:
-        raise VideoRejectedError("no_video_stream", "no video stream, or a cover picture only")
-    # A stream that FFmpeg has no decoder for comes without a codec context.
-    known = [stream for stream in moving if stream.codec_context is not None]
-    codec = known[0].codec_context.codec.canonical_name if known else "unknown"
-    if codec not in _CODECS:
-        raise VideoRejectedError("unsupported_codec", f"codec {codec} is not supported")
-    return known[0]
 
 
 def _tag_ms(tag: str) -> float | None:
@@ -177,6 +130,7 @@ class _Scan:
     other_end_ms: float = -np.inf
     turns: int | None = None
     size: tuple[int, int] = (0, 0)
+    first_picture: npt.NDArray[np.uint8] | None = None
 
     def run(self, tick: Callable[[], None]) -> None:
         for number, packet in enumerate(self._packets()):
@@ -230,6 +184,8 @@ class _Scan:
             for frame in self.stream.decode(packet):
                 self.turns = round(frame.rotation / 90) % 4
                 self.size = (frame.width, frame.height)
+                scaler = Scaler(*working_size(*self.size, self.turns), self.turns)
+                self.first_picture = scaler.scale(frame)
                 return
 
     def conclude(self) -> Probe:
@@ -267,6 +223,7 @@ class _Scan:
             end_ms=end_ms,
             promised_end_ms=promised,
             quarter_turns=self.turns or 0,
+            first_picture=self.first_picture,
             exact=distinct and not self.untimed,
             tolerant_because=self._tolerant_because(pts, distinct=distinct),
         )
@@ -301,6 +258,8 @@ class _Scan:
 
     def _tolerant_because(self, pts: npt.NDArray[np.int64], *, distinct: bool) -> str:
         reasons = {
+            "decord may lose the beginning of a transport stream": "mpegts"
+            in self.container.format.name,
             "an edit list discards packets": self.discarded > 0,
             "packets are marked as damaged": self.corrupt > 0,
             "packets carry no presentation time": self.untimed > 0,

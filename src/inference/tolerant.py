@@ -1,6 +1,6 @@
 """The tolerant backend: PyAV, packet by packet, telling which stretches are damaged."""
 
-from collections import deque
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,67 +11,21 @@ import av.logging
 import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
-from av.filter import Graph
-from av.filter.context import FilterContext
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from inference.backends import ErrorLog, Item, Passed, Sampled
+from inference.containers import open_container
 from inference.frames import Gap
-from inference.probe import Probe, open_container
+from inference.probe import Probe
 from inference.sampling import Sampler
+from inference.scaling import Scaler
 
 _ERROR_REACH = 32
 """Frames for which an error is remembered: reordering and threads show its effect later."""
 _READ_RETRIES = 8
-
-
-@dataclass(slots=True)
-class Scaler:
-    """Makes upright working frames with the filter that decord uses: bicubic, to RGB."""
-
-    width: int
-    height: int
-    quarter_turns: int
-    _layout: tuple[object, ...] = ()
-    _source: FilterContext | None = None
-    _sink: FilterContext | None = None
-    _graph: Graph | None = None
-
-    def scale(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
-        """Return uint8 [height, width, 3]; a picture that changes its size is fitted in."""
-        layout = (frame.width, frame.height, frame.format.name, frame.color_range, frame.colorspace)
-        if layout != self._layout:
-            self._configure(frame)
-            self._layout = layout
-        if self._graph is None:
-            raise AssertionError("configured above")
-        self._graph.push(frame)
-        scaled = self._graph.pull()
-        if not isinstance(scaled, VideoFrame):
-            raise TypeError("the graph has one video sink")
-        return np.rot90(scaled.to_ndarray(), self.quarter_turns)
-
-    def _configure(self, frame: VideoFrame) -> None:
-        width, height = self.width, self.height
-        if self.quarter_turns % 2:
-            width, height = height, width
-        graph = Graph()
-        source = graph.add_buffer(
-            width=frame.width,
-            height=frame.height,
-            format=frame.format,
-            time_base=frame.time_base,
-        )
-        scale = graph.add("scale", f"{width}:{height}:flags=bicubic")
-        rgb = graph.add("format", "rgb24")
-        sink = graph.add("buffersink")
-        source.link_to(scale)
-        scale.link_to(rgb)
-        rgb.link_to(sink)
-        graph.configure()
-        self._graph = graph
+_REORDER_FRAMES = 4
 
 
 @dataclass(slots=True)
@@ -82,6 +36,8 @@ class Coverage:
     """int64 [N], ascending: times of the frames to come; empty if the file does not say."""
     typical: int
     """The usual time between two frames."""
+    complete: bool
+    """The container has an index: damage can hide no packet, only spoil it."""
     _next: int = 0
     _last: int | None = None
     _since_error: int = _ERROR_REACH + 1
@@ -110,12 +66,14 @@ class Coverage:
         return missing if self._since_error <= _ERROR_REACH or self._last is None else None
 
     def _missing_before(self, pts: int) -> tuple[int, int] | None:
-        if self._next < len(self.expected) and self.expected[self._next] < pts:
-            return int(self.expected[self._next]), pts
-        # A removed packet leaves no trace but an interval that is too long, next to an error.
-        if self._last is not None and self.typical and 2 * (pts - self._last) > 3 * self.typical:
-            return self._last + self.typical, pts
-        return None
+        start = pts
+        if self._next < len(self.expected):
+            start = min(start, int(self.expected[self._next]))
+        # A lost packet leaves no trace but an interval that is too long, next to an error.
+        hole = self._last is not None and 2 * (start - self._last) > 3 * self.typical > 0
+        if hole and self._last is not None and not (self.complete and start < pts):
+            start = self._last + self.typical
+        return (start, pts) if start < pts else None
 
 
 @dataclass(slots=True)
@@ -143,6 +101,18 @@ class _Clock:
         return pts
 
 
+def _in_order(frames: Iterator[tuple[int, VideoFrame]]) -> Iterator[tuple[int, VideoFrame]]:
+    """Sort by time within a short window: next to damage, decoders let frames out too early."""
+    window: list[tuple[int, int, VideoFrame]] = []
+    for number, (pts, frame) in enumerate(frames):
+        heapq.heappush(window, (pts, number, frame))
+        if len(window) > _REORDER_FRAMES:
+            first, _, picture = heapq.heappop(window)
+            yield first, picture
+    for first, _, picture in sorted(window):
+        yield first, picture
+
+
 @dataclass(slots=True)
 class Tolerant:
     """One tolerant pass over a file, from its start or from where decord had to stop."""
@@ -157,13 +127,12 @@ class Tolerant:
     _last: int | None = None
     _coverage: Coverage = field(init=False)
     _sampler: Sampler = field(init=False)
-    _pending: deque[Gap] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         probe = self.probe
         typical = int(np.median(np.diff(probe.pts))) if len(probe.pts) > 1 else 0
         expected = probe.pts if probe.exact and not self._is_avi() else probe.pts[:0]
-        self._coverage = Coverage(expected, typical)
+        self._coverage = Coverage(expected, typical, "mov" in probe.info.container)
         self._sampler = Sampler(self.sample_fps, probe.milliseconds(int(probe.pts[0])))
         if self.after_ms is not None:
             self._sampler.take(self.after_ms)
@@ -187,9 +156,13 @@ class Tolerant:
                 raise TypeError("the probe named a video stream")
             stream.codec_context.thread_count = self.threads
             stream.thread_type = "AUTO" if self.threads > 1 else "NONE"
-            for packet in self._packets(container, stream):
-                for frame in self._decode(stream, packet):
-                    yield from self._take(frame, clock, scaler)
+            frames = (
+                (clock.time(frame), frame)
+                for packet in self._packets(container, stream)
+                for frame in self._decode(stream, packet)
+            )
+            for pts, frame in _in_order(frames):
+                yield from self._take(pts, frame, scaler)
         yield from self._finish()
 
     def _is_avi(self) -> bool:
@@ -240,8 +213,7 @@ class Tolerant:
             self._coverage.error()
         return frames
 
-    def _take(self, frame: VideoFrame, clock: _Clock, scaler: Scaler) -> Iterator[Item]:
-        pts = clock.time(frame)
+    def _take(self, pts: int, frame: VideoFrame, scaler: Scaler) -> Iterator[Item]:
         if self._last is not None and pts <= self._last:
             return
         if frame.is_corrupt:
