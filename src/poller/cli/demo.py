@@ -77,7 +77,7 @@ def demo(*, keep: bool) -> int:
 
 
 def _sample_directory() -> Path:
-    """Where the samples of the last run are found again, unless the code that makes them changed."""
+    """Where the last run's samples are found again, unless the code that makes them changed."""
     version = hashlib.sha256(Path(inference.samples.__file__).read_bytes()).hexdigest()[:12]
     directory = LOGS / f"samples-{version}"
     directory.mkdir(parents=True, exist_ok=True)

@@ -1,21 +1,44 @@
 """`poller doctor`: everything that `poller run` needs, one line each."""
 
 import socket
+import tempfile
 from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
-import asyncpg
+import numpy as np
 from rich.console import Console
 
+from inference.decode import Decoding, Limits, Request
+from inference.device import Device
+from inference.errors import DecoderFailedError, DeviceFaultError, VideoRejectedError
+from inference.frames import FrameBatch
+from inference.samples import write_video
+from inference.slabs import Slabs
 from poller.cli.access import database_url, open_objects, open_queues
 from poller.errors import PermanentError, SettingsError, UnavailableError
 from poller.postgres import migrations
 from poller.postgres.pool import connect
 from poller.settings import Settings, load, require
 
+if TYPE_CHECKING:
+    from poller.postgres.pool import Connection
+
 Check = Callable[[Settings], Awaitable[str]]
 """Returns what is there, or raises what is wrong."""
-FAULTS = (SettingsError, UnavailableError, PermanentError)
+FAULTS = (
+    SettingsError,
+    UnavailableError,
+    PermanentError,
+    DeviceFaultError,
+    DecoderFailedError,
+    VideoRejectedError,
+)
+_CLIP_SECONDS = 60
+_CLIP_FRAMES = 24
+_CLIP_SIDE = 64
 
 
 async def doctor() -> int:
@@ -96,6 +119,46 @@ async def check_pgvector(settings: Settings) -> str:
     return version
 
 
+async def check_device(settings: Settings) -> str:
+    """The device process starts: torch loads and the device is there."""
+    device = Device(settings.device)
+    try:
+        await device.start()
+    finally:
+        await device.close()
+    return f"POLLER_DEVICE={settings.device} is {device.name}"
+
+
+async def check_decoder(settings: Settings) -> str:
+    """A clip that is made on the spot is decoded in a process of its own, within its limits."""
+    limits = Limits(
+        max_seconds=_CLIP_SECONDS,
+        stall_seconds=settings.decoder_stall_seconds,
+        total_seconds=_CLIP_SECONDS,
+        memory_bytes=settings.decoder_memory_bytes,
+    )
+    with tempfile.TemporaryDirectory(dir=settings.work_dir) as directory:
+        clip = Path(directory) / "clip.mp4"
+        picture = np.full((_CLIP_SIDE, _CLIP_SIDE, 3), 128, np.uint8)
+        write_video(clip, enumerate([picture] * _CLIP_FRAMES))
+        frames = await _count_frames(clip, limits)
+    if frames != _CLIP_FRAMES:
+        raise DecoderFailedError("decoder_lost_frames", f"{frames} of {_CLIP_FRAMES} came out")
+    return f"{frames} frames of a clip that was made here"
+
+
+async def _count_frames(clip: Path, limits: Limits) -> int:
+    frames = 0
+    request = Request(clip, sample_fps=None, batch_size=8, threads=1, backend="decord")
+    with closing(Slabs.create(2, 8 * 3 * _CLIP_SIDE**2)) as slabs:
+        async with Decoding(request, limits, slabs) as decoding:
+            async for part in decoding:
+                if isinstance(part, FrameBatch):
+                    frames += len(part.pts_ms)
+                    decoding.release(part)
+    return frames
+
+
 async def check_http_port(settings: Settings) -> str:
     """The port for metrics and health is free."""
     if settings.http_port == 0:
@@ -123,7 +186,7 @@ async def _check_bucket(bucket: str) -> str:
     return f"{bucket} may be read"
 
 
-async def _pgvector_version(connection: "asyncpg.Connection[asyncpg.Record]") -> str | None:
+async def _pgvector_version(connection: "Connection") -> str | None:
     version: str | None = await connection.fetchval(
         "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
     )
@@ -137,5 +200,7 @@ CHECKS: dict[str, Check] = {
     "results bucket": check_results_bucket,
     "database": check_database,
     "pgvector": check_pgvector,
+    "device": check_device,
+    "decoder": check_decoder,
     "http": check_http_port,
 }

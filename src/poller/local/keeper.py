@@ -56,7 +56,7 @@ class KeptServer:
         self._write_end: int | None = None
         if lifeline is None:
             lifeline, self._write_end = os.pipe()
-        with log.open("ab") as output:
+        with log.open("wb") as output:
             self._keeper = subprocess.Popen(
                 [sys.executable, "-I", keeper_main.__file__, *options, "--", *command],
                 stdin=lifeline,
