@@ -19,7 +19,7 @@ BLACK_LUMA = 37
 CUT_SCORE = 15.0
 """The lowest content score at which a detector may cut: each such frame gets a descriptor."""
 NEW_PICTURE_SCORE = 27.0
-"""Content score from which nothing of the old picture is a background for the new one."""
+"""Content score from which motion takes a frame for another picture: ContentDetector's cut."""
 
 
 @dataclass(slots=True)
@@ -132,11 +132,10 @@ def _motion_area(
 ) -> npt.NDArray[np.float64]:
     areas = []
     for blocks, pts, content in zip(background.blocks_of(luma), pts_ms, score, strict=True):
-        if carry.background is None or content >= NEW_PICTURE_SCORE:
-            carry.background = Background(blocks, blocks, float(pts))
-            areas.append(torch.zeros((), device=luma.device))
-        else:
-            areas.append(background.observe(carry.background, blocks, float(pts)))
+        if carry.background is None:
+            carry.background = background.start(blocks, float(pts))
+        cut = bool(content >= NEW_PICTURE_SCORE)
+        areas.append(background.observe(carry.background, blocks, float(pts), cut=cut))
     return torch.stack(areas).cpu().numpy().astype(np.float64)
 
 

@@ -41,6 +41,8 @@ class ShotVectors:
         """The unit mean over the open shot, which ends before `frame`; the next shot is open."""
         self.settle(frame)
         total, self.settled = self.settled, np.zeros(DESCRIPTOR_SIZE)
+        # Never zeros: each shot's first frame has a descriptor, and each descriptor's constant
+        # is positive, so they cannot cancel each other out.
         return (total / np.linalg.norm(total)).astype(np.float32)
 
 

@@ -13,8 +13,12 @@ DEVIATION = 10.0
 """Luma levels (of 219) by which a block must leave the mean to count as moving."""
 STILL = 2.0
 """Luma levels within which a block has not changed since the frame before."""
-SLOW_MS, FAST_MS = 500.0, 100.0
+SLOW_MS, FAST_MS = 500.0, 60.0
 """Time constants of the mean where the picture changes, and where it stands still again."""
+NEW_PICTURE_AREA = 0.8
+"""Share of moving blocks from which a frame is another picture, unless that goes on and on."""
+MAX_NEW_PICTURES = 2
+"""Frames in a row that may be new pictures (a flash is two); after these it is a moving camera."""
 
 
 @dataclass(slots=True)
@@ -24,6 +28,14 @@ class Background:
     mean: Tensor
     previous: Tensor
     pts_ms: float
+    new_pictures: Tensor
+    """int64 scalar: how many of the last frames, in a row, were new pictures."""
+
+
+def start(blocks: Tensor, pts_ms: float) -> Background:
+    """The background that a video's first frame (float32 [h, w]) is."""
+    none = torch.zeros((), dtype=torch.int64, device=blocks.device)
+    return Background(blocks, blocks, pts_ms, none)
 
 
 def blocks_of(luma: Tensor) -> Tensor:
@@ -32,26 +44,33 @@ def blocks_of(luma: Tensor) -> Tensor:
     return functional.avg_pool2d(luma.unsqueeze(1), side).squeeze(1)
 
 
-def observe(background: Background, blocks: Tensor, pts_ms: float) -> Tensor:
+def observe(background: Background, blocks: Tensor, pts_ms: float, *, cut: bool) -> Tensor:
     """Compare one frame (float32 [h, w]) with the mean and take it in.
 
     Returns the share of moving blocks, a float32 scalar tensor 0..1. The mean follows a block
     slowly while it changes, so that what moves stands out, and fast once it stands still, so that
-    motion ends when it ends.
+    motion ends when it ends. A new picture (`cut`, or nearly everything moved) is the new mean.
     """
     gain, offset = _light(background.mean, blocks)
     expected = background.mean * gain + offset
-    still = (blocks - (background.previous * gain + offset)).abs() <= STILL
+    # Still as it is or under the fitted light: a fit to a mean of another picture says nothing.
+    previous = background.previous
+    lit = previous * gain + offset
+    still = torch.minimum((blocks - previous).abs(), (blocks - lit).abs()) <= STILL
     residual = blocks - expected
     area = (residual.abs() > DEVIATION).float().mean()
 
+    # No branch on the device's numbers: reading one back would stall a GPU at every frame.
+    other = (area > NEW_PICTURE_AREA) | cut
+    fresh = other & (background.new_pictures < MAX_NEW_PICTURES)
     elapsed = max(pts_ms - background.pts_ms, 0.0)
     slow, fast = (1 - math.exp(-elapsed / constant) for constant in (SLOW_MS, FAST_MS))
-    rate = still.float() * (fast - slow) + slow
+    rate = torch.maximum(still.float() * (fast - slow) + slow, fresh.float())
     background.mean = expected + rate * residual
     background.previous = blocks
     background.pts_ms = pts_ms
-    return area
+    background.new_pictures = (background.new_pictures + 1) * other
+    return area * ~fresh
 
 
 def _light(mean: Tensor, blocks: Tensor) -> tuple[Tensor, Tensor]:

@@ -111,7 +111,7 @@ def test_read_only_pixels() -> None:
 def test_described_frames() -> None:
     """The first frame of each second has a descriptor, each frame at a cut too, others not."""
     clip = make_clip(frames=50)
-    times = 20.0 + 100 * np.arange(50)
+    times = np.linspace(20.0, 4920.0, 50)
 
     engine = Engine("cpu")
     features = engine.features(engine.open(), clip, times)
@@ -128,7 +128,7 @@ def test_noise_compares_with_the_reference() -> None:
     clip[30:] = 120
 
     engine = Engine("cpu")
-    features = engine.features(engine.open(), clip, 40.0 * np.arange(40))
+    features = engine.features(engine.open(), clip, np.linspace(0.0, 1560.0, 40))
 
     expected = np.where(np.arange(40) % 2, 20 / 100 / 256, 0.0)
     np.testing.assert_allclose(features.freeze_difference[1:30], expected[1:30])
