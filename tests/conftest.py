@@ -5,6 +5,7 @@ import secrets
 import sys
 from collections.abc import AsyncIterator, Iterator
 
+import asyncpg
 import pytest
 
 from poller.local import postgres, resources
@@ -54,6 +55,14 @@ async def database_url(postgres_url: str, template_database: str) -> AsyncIterat
     name = f"test_{secrets.token_hex(6)}"
     yield await postgres.create_database(postgres_url, name, template=template_database)
     await postgres.drop_database(postgres_url, name)
+
+
+@pytest.fixture
+async def database(database_url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+    """A connection to this test's database."""
+    connection = await asyncpg.connect(database_url)
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture

@@ -1,10 +1,21 @@
 """The embedded servers and the tests' own fixtures."""
 
+import asyncio
 import json
+import os
+import signal
+import sys
+from pathlib import Path
 
 import asyncpg
+import psutil
+import pytest
+from tests.commands import run_poller
 
+from poller.local.keeper import EmbeddedServerError, KeptServer
 from poller.local.resources import Clients
+
+NAMED = {"AWS_ENDPOINT_URL", "POLLER_DATABASE_URL"}
 
 
 async def test_database_is_migrated_and_has_vectors(database_url: str) -> None:
@@ -31,6 +42,88 @@ async def test_upload_is_announced(clients: Clients, announced_bucket: str, queu
     upload = await clients.sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=10)
 
     assert json.loads(test_event["Messages"][0]["Body"])["Event"] == "s3:TestEvent"
-    assert (
-        json.loads(upload["Messages"][0]["Body"])["Records"][0]["s3"]["object"]["key"] == "a.mp4"
+    assert json.loads(upload["Messages"][0]["Body"])["Records"][0]["s3"]["object"]["key"] == "a.mp4"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+async def test_local_stack_leaves_nothing_running(tmp_path: Path, number: signal.Signals) -> None:
+    """`poller local` serves what `.env.local` says, and ends with its owner, however that ends."""
+    local = await start_local(tmp_path)
+    lines = (tmp_path / ".env.local").read_text().splitlines()
+    environment = dict(line.split("=", 1) for line in lines)
+    children = psutil.Process(local.pid).children(recursive=True)
+    clean = {name: value for name, value in os.environ.items() if name not in NAMED}
+
+    examined = run_poller(clean | environment, "status", "--json")
+    local.send_signal(number)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=20)
+    await local.wait()
+
+    assert examined.returncode == 0, examined.stderr
+    assert environment.keys() == {
+        "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION",
+        "POLLER_QUEUE_URL", "POLLER_DLQ_URL", "POLLER_RAW_BUCKET", "POLLER_DATABASE_URL",
+    }  # fmt: skip
+    assert len(children) >= 4  # two servers and their keepers
+    assert alive == []
+    if number == signal.SIGINT:
+        assert local.returncode == 0
+        assert not (tmp_path / ".env.local").exists()
+
+
+def test_server_that_ends_is_reported_with_its_last_words(tmp_path: Path) -> None:
+    """A server that ends before it is ready is an error with its last words; nothing is left."""
+    directory = tmp_path / "server"
+    directory.mkdir()
+    server = KeptServer(
+        [sys.executable, "-c", "import sys; sys.exit('the port is taken')"],
+        directory=directory,
+        log=tmp_path / "log",
+        env={},
     )
+
+    with pytest.raises(EmbeddedServerError, match="the port is taken"):
+        server.wait_ready(lambda: False, seconds=20)
+
+    assert not directory.exists()
+
+
+def test_server_takes_its_children_along(tmp_path: Path) -> None:
+    """What a server started itself ends with it, though it ignores every polite signal."""
+    directory = tmp_path / "server"
+    directory.mkdir()
+    script = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    stubborn = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "open('up', 'w').close(); time.sleep(600)"
+    )
+    server = KeptServer(
+        [sys.executable, "-c", script, stubborn], directory=directory, log=tmp_path / "log", env={}
+    )
+    server.wait_ready((directory / "up").exists, seconds=20)
+    processes = psutil.Process(server.pid).children(recursive=True)
+
+    server.stop()
+
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    assert len(processes) == 2
+    assert alive == []
+
+
+async def start_local(directory: Path) -> asyncio.subprocess.Process:
+    """Start `poller local` there, with nothing named, and wait until it says that it is ready."""
+    local = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "poller",
+        "local",
+        cwd=directory,
+        env={name: value for name, value in os.environ.items() if name not in NAMED}
+        | {"PYTHONPATH": str(Path("src").resolve())},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert local.stdout is not None
+    async with asyncio.timeout(120):
+        while not (await local.stdout.readline()).startswith(b"Ready"):
+            assert not local.stdout.at_eof()
+    return local

@@ -67,6 +67,11 @@ class KeptServer:
             )
         os.close(lifeline)
 
+    @property
+    def pid(self) -> int:
+        """Process id of the keeper, the parent of the server."""
+        return self._keeper.pid
+
     def wait_ready(self, ready: Callable[[], bool], *, seconds: float) -> None:
         """Return when `ready` says so.
 

@@ -1,0 +1,73 @@
+"""`poller doctor`: a line for each thing that the service needs, and a true one."""
+
+import re
+import socket
+
+from tests.commands import run_poller
+
+
+def test_doctor_finds_everything_in_order(settings_env: dict[str, str]) -> None:
+    """With everything in place each check has its mark, device and decoder really run, exit 0."""
+    examined = run_poller(settings_env, "doctor")
+
+    assert examined.returncode == 0, examined.stdout
+    marks = re.findall(r"^(.) ([a-z ]+): ", examined.stdout, re.MULTILINE)
+    assert marks == [
+        ("✓", name)
+        for name in (
+            "settings", "queue", "dlq", "raw bucket", "results bucket", "database", "pgvector",
+            "device", "decoder", "http",
+        )
+    ]  # fmt: skip
+    assert "24 frames" in examined.stdout
+
+
+def test_doctor_names_all_that_is_wrong(settings_env: dict[str, str]) -> None:
+    """What is missing has its own mark, whatever else is wrong; exit 1."""
+    wrong = {
+        "POLLER_RAW_BUCKET": "no-such-bucket-here",
+        "POLLER_RESULTS_BUCKET": "no-such-bucket-here",
+        "POLLER_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/d",
+        "POLLER_DEVICE": "cuda",
+        "CUDA_VISIBLE_DEVICES": "",
+        "POLLER_DECODER_MEMORY_BYTES": "1000000",
+    }
+
+    examined = run_poller(settings_env | wrong, "doctor")
+
+    assert examined.returncode == 1
+    assert set(re.findall(r"^✗ ([a-z ]+): ", examined.stdout, re.MULTILINE)) == {
+        "raw bucket", "results bucket", "database", "pgvector", "device", "decoder",
+    }  # fmt: skip
+    assert "✓ queue: " in examined.stdout
+
+
+def test_doctor_without_a_queue(settings_env: dict[str, str]) -> None:
+    """Without a queue the checks of queue and DLQ name the variable to set."""
+    examined = run_poller(settings_env | {"POLLER_QUEUE_URL": ""}, "doctor")
+
+    assert examined.returncode == 1
+    assert examined.stdout.count("set POLLER_QUEUE_URL") == 2
+
+
+async def test_doctor_wants_the_migrations(
+    settings_env: dict[str, str], postgres_url: str, database_url: str
+) -> None:
+    """A database that was never migrated is pointed to `poller migrate`."""
+    assert database_url
+
+    examined = run_poller(settings_env | {"POLLER_DATABASE_URL": postgres_url}, "doctor")
+
+    assert examined.returncode == 1
+    assert "run `poller migrate`" in examined.stdout
+
+
+def test_doctor_sees_a_taken_port(settings_env: dict[str, str]) -> None:
+    """A port that something listens on is named, with the variable that changes it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+
+        examined = run_poller(settings_env | {"POLLER_HTTP_PORT": port}, "doctor")
+
+    assert examined.returncode == 1
+    assert re.search(rf"✗ http: port {port} .*POLLER_HTTP_PORT", examined.stdout)
