@@ -15,7 +15,7 @@ Check = Callable[[], Awaitable[list[str]]]
 async def serve(
     port: int, alive: Check, ready: Check, refresh: Callable[[], None]
 ) -> AsyncIterator[int]:
-    """Serve on all interfaces; yields the port, which differs from `port` where that is 0.
+    """Serve on all IPv4 interfaces; yields the port, which differs from `port` where that is 0.
 
     Args:
         port: TCP port.
@@ -35,7 +35,8 @@ async def serve(
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, port=port)
+        # One address family: with two, port 0 would be a different port in each.
+        site = web.TCPSite(runner, "0.0.0.0", port)  # noqa: S104 - Prometheus comes from outside
         await site.start()
         yield runner.addresses[0][1]
     finally:

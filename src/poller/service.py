@@ -125,7 +125,9 @@ async def _check_migrations(address: DatabaseAddress) -> None:
 
 @asynccontextmanager
 async def _started_device(settings: Settings) -> AsyncIterator[Device]:
-    device = Device(settings.device)
+    # On a CPU a second thread gains a tenth and, when the decoders keep the cores busy, costs ten
+    # times as much: each operation waits for a thread that has no core.
+    device = Device(settings.device, threads=1)
     try:
         await device.start()
         yield device
