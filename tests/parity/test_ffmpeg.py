@@ -13,12 +13,14 @@ from inference.events import Event, Results
 SEEDS = range(6)
 
 
-def assert_same(events: list[Event], expected: list[peers.Interval], end_ms: float) -> None:
-    """Same intervals, to the millisecond that an event time is rounded to."""
+def assert_same(
+    events: list[Event], expected: list[peers.Interval], end_ms: float, within_ms: float = 0.6
+) -> None:
+    """Same intervals; by default to the millisecond that an event time is rounded to."""
     ours_ms = [(event.start_ms, event.end_ms) for event in events]
     peer_ms = [(a * 1000, end_ms if b is None else b * 1000) for a, b in expected]
     assert len(ours_ms) == len(peer_ms), (ours_ms, peer_ms)
-    np.testing.assert_allclose(np.array(ours_ms), np.array(peer_ms), rtol=0, atol=0.6)
+    np.testing.assert_allclose(np.array(ours_ms), np.array(peer_ms), rtol=0, atol=within_ms)
 
 
 def at_rate(clip: scenes.Clip, fps: int) -> Results:
@@ -159,3 +161,24 @@ def test_file(tmp_path: Path, seed: int, *, steady: bool) -> None:
     assert len(freeze) >= 2
     assert_same(ours.of_type(results, "black"), black, pts_ms[-1] + 40)
     assert_same(ours.of_type(results, "freeze"), freeze, pts_ms[-1] + 40)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_low_sampling_rate(seed: int) -> None:
+    """At five frames a second a boundary is at most one sampling interval from the peer's."""
+    rng = np.random.default_rng(seed)
+    parts = [scenes.pan(rng, 31), scenes.still(rng, int(rng.integers(60, 80)))]
+    parts += [scenes.pan(rng, 17), scenes.black(rng, int(rng.integers(60, 80)), level=4)]
+    parts += [scenes.pan(rng, 23), scenes.black(rng, 71)]
+    clip = np.concatenate(parts)
+    end_ms = len(clip) * 40
+    times = ours.frame_times(len(clip), 25)
+
+    results = ours.analyze(clip[::5], times[::5], end_ms, sample_fps=5)
+
+    found = {kind: ours.of_type(results, kind) for kind in ("black", "freeze")}
+    peer = {"black": peers.black_intervals(clip, 25), "freeze": peers.freeze_intervals(clip, 25)}
+    assert len(peer["black"]) == 2
+    assert peer["freeze"]
+    for kind, intervals in peer.items():
+        assert_same(found[kind], intervals, end_ms, within_ms=200)

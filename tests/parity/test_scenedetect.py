@@ -73,7 +73,7 @@ SCORES = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(SCORES)
 def test_any_scores_content(scores: list[float]) -> None:
     """On any sequence of scores the merge rule decides as the peer's filter."""
@@ -101,7 +101,7 @@ class GivenScores(AdaptiveDetector):  # type: ignore[misc]  # scenedetect has no
         return next(self._given)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(SCORES)
 def test_any_scores_adaptive(scores: list[float]) -> None:
     """On any sequence of scores the adaptive rule decides as the peer."""
