@@ -8,7 +8,6 @@ import scenedetect
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenedetect import FrameTimecode
-from scenedetect.detector import FlashFilter
 from scenedetect.detectors import AdaptiveDetector, ContentDetector
 from tests.parity import ours, peers, scenes
 
@@ -68,29 +67,16 @@ def test_adaptive_cuts(seed: int) -> None:
     assert ours.shot_starts_ms(results) == [frame * 40 for frame in expected]
 
 
-SCORES = st.lists(
-    st.sampled_from([0.0, 0.000001, 3.0, 14.9, 15.0, 26.9, 27.0, 45.0, 90.0]), max_size=120
+INTERESTING = st.sampled_from([0.0, 0.000001, 3.0, 14.9, 15.0, 26.9, 27.0, 45.0, 90.0])
+SCORES = st.builds(
+    lambda base, given: [given.get(at, base) for at in range(120)],
+    INTERESTING,
+    st.dictionaries(st.integers(0, 119), INTERESTING, max_size=40),
 )
 
 
-@settings(max_examples=300, deadline=None)
-@given(SCORES)
-def test_any_scores_content(scores: list[float]) -> None:
-    """On any sequence of scores the merge rule decides as the peer's filter."""
-    peer = FlashFilter(FlashFilter.Mode.MERGE, 15)
-    expected: list[int] = []
-    for at, score in enumerate(scores):
-        found = peer.filter(FrameTimecode(at, fps=25.0), above_threshold=score >= 27)
-        expected += [each.frame_num for each in found]
-    rule = ContentCuts()
-
-    cuts = [rule.push(Cut(at, at * 40.0, score)) for at, score in enumerate(scores)]
-
-    assert [cut.frame for cut in cuts if cut] == expected
-
-
-class GivenScores(AdaptiveDetector):  # type: ignore[misc]  # scenedetect has no types
-    """AdaptiveDetector with scores that are given instead of measured."""
+class GivenContent(ContentDetector):  # type: ignore[misc]  # scenedetect has no types
+    """ContentDetector with scores that are given instead of measured."""
 
     def __init__(self, scores: list[float]) -> None:
         super().__init__()
@@ -101,15 +87,31 @@ class GivenScores(AdaptiveDetector):  # type: ignore[misc]  # scenedetect has no
         return next(self._given)
 
 
-@settings(max_examples=300, deadline=None)
-@given(SCORES)
-def test_any_scores_adaptive(scores: list[float]) -> None:
-    """On any sequence of scores the adaptive rule decides as the peer."""
-    blank = np.zeros((len(scores), 2, 2, 3), np.uint8)
-    expected = peers.cut_frames(GivenScores(scores), blank)
-    rule = AdaptiveCuts()
+class GivenAdaptive(AdaptiveDetector):  # type: ignore[misc]  # scenedetect has no types
+    """AdaptiveDetector with scores that are given instead of measured."""
 
-    cuts = [rule.push(Cut(at, at * 40.0, score)) for at, score in enumerate(scores)]
+    def __init__(self, scores: list[float]) -> None:
+        super().__init__()
+        self._given = iter(scores)
+
+    _calculate_frame_score = GivenContent._calculate_frame_score
+
+
+@pytest.mark.parametrize(
+    ("peer", "rule"), [(GivenContent, ContentCuts), (GivenAdaptive, AdaptiveCuts)]
+)
+@settings(max_examples=200, deadline=None)
+@given(scores=SCORES)
+def test_any_scores(
+    peer: type[GivenContent | GivenAdaptive],
+    rule: type[ContentCuts | AdaptiveCuts],
+    scores: list[float],
+) -> None:
+    """On any sequence of scores each rule decides as its peer."""
+    expected = peers.cut_frames(peer(scores), np.zeros((len(scores), 2, 2, 3), np.uint8))
+    decide = rule()
+
+    cuts = [decide.push(Cut(at, at * 40.0, score)) for at, score in enumerate(scores)]
 
     assert [cut.frame for cut in cuts if cut] == expected
 
