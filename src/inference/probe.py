@@ -23,6 +23,7 @@ from av.video.stream import VideoStream
 from inference.containers import admit_container, admit_stream
 from inference.errors import VideoRejectedError
 from inference.frames import VideoInfo
+from inference.h264 import FrameNumbers
 from inference.scaling import Scaler
 
 LONG_SIDE = 256
@@ -53,6 +54,8 @@ class Probe:
     """uint8 [H, W, 3]: the first frame at working size, where decoding it is that simple."""
     exact: bool
     """`pts` are complete and distinct: a frame that does not come is missing."""
+    losses: frozenset[int]
+    """Times of the pictures before which others are known to have been lost."""
     tolerant_because: str
     """Why only the tolerant backend can be trusted with this file; empty if any can."""
 
@@ -131,6 +134,13 @@ class _Scan:
     turns: int | None = None
     size: tuple[int, int] = (0, 0)
     first_picture: npt.NDArray[np.uint8] | None = None
+    numbers: FrameNumbers | None = None
+    losses: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if self._is_h264():
+            configuration = self.stream.codec_context.extradata or b""
+            self.numbers = FrameNumbers.from_configuration(configuration)
 
     def run(self, tick: Callable[[], None]) -> None:
         for number, packet in enumerate(self._packets()):
@@ -168,6 +178,8 @@ class _Scan:
         if not self.pts or pts + (packet.duration or 0) > self.end:
             self.end = pts + (packet.duration or 0)
         self.pts.append(pts)
+        if self.numbers is not None and not self.numbers.follows(memoryview(packet)):
+            self.losses.add(pts)
         if packet.is_keyframe:
             self.keyframes.append(pts)
         seconds = (pts - self.pts[0]) * (self.stream.time_base or Fraction(1))
@@ -225,8 +237,12 @@ class _Scan:
             quarter_turns=self.turns or 0,
             first_picture=self.first_picture,
             exact=distinct and not self.untimed,
+            losses=frozenset(self.losses),
             tolerant_because=self._tolerant_because(pts, distinct=distinct),
         )
+
+    def _is_h264(self) -> bool:
+        return self.stream.codec_context.codec.canonical_name == "h264"
 
     def _rate(self, pts: npt.NDArray[np.int64], milliseconds: float) -> float:
         if milliseconds > 0:
@@ -260,6 +276,8 @@ class _Scan:
         reasons = {
             "decord may lose the beginning of a transport stream": "mpegts"
             in self.container.format.name,
+            "pictures were lost before the file was written": bool(self.losses),
+            "lost pictures could not be noticed": self._is_h264() and self.numbers is None,
             "an edit list discards packets": self.discarded > 0,
             "packets are marked as damaged": self.corrupt > 0,
             "packets carry no presentation time": self.untimed > 0,

@@ -48,3 +48,4 @@ class Slabs:
     def close(self) -> None:
         """Give the descriptor back; the memory goes with the last view of it."""
         os.close(self.fd)
+        del self._memory  # it holds a duplicate of the descriptor

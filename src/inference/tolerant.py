@@ -1,6 +1,7 @@
 """The tolerant backend: PyAV, packet by packet, telling which stretches are damaged."""
 
 import heapq
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ _ERROR_REACH = 32
 """Frames for which an error is remembered: reordering and threads show its effect later."""
 _READ_RETRIES = 8
 _REORDER_FRAMES = 4
+_PIXEL_BYTES = 4
 
 
 @dataclass(slots=True)
@@ -113,6 +115,13 @@ def _in_order(frames: Iterator[tuple[int, VideoFrame]]) -> Iterator[tuple[int, V
         yield first, picture
 
 
+def _require_memory(size: int) -> None:
+    try:
+        mmap.mmap(-1, size).close()
+    except OSError as error:
+        raise MemoryError("no room for another picture") from error
+
+
 @dataclass(slots=True)
 class Tolerant:
     """One tolerant pass over a file, from its start or from where decord had to stop."""
@@ -186,7 +195,7 @@ class Tolerant:
                 packets = container.demux(stream)
                 continue
             failures = 0
-            if packet.is_corrupt:
+            if packet.is_corrupt or packet.pts in self.probe.losses:
                 self._coverage.error()
             yield packet
         yield None
@@ -202,15 +211,16 @@ class Tolerant:
     def _decode(
         self, stream: VideoStream, packet: "Packet[VideoStream] | None"
     ) -> list[VideoFrame]:
+        failed = False
+        frames: list[VideoFrame] = []
         try:
             frames = stream.codec_context.decode(packet)
-        except MemoryError:
-            raise
         except av.error.FFmpegError:
+            failed = True
+        if self.log.grew() or failed:
             self._coverage.error()
-            frames = []
-        if self.log.grew():
-            self._coverage.error()
+            # FFmpeg calls a picture that it had no memory for damaged.
+            _require_memory(2 * _PIXEL_BYTES * self.probe.info.width * self.probe.info.height)
         return frames
 
     def _take(self, pts: int, frame: VideoFrame, scaler: Scaler) -> Iterator[Item]:

@@ -1,0 +1,78 @@
+"""Following H.264 frame numbers through real streams."""
+
+from pathlib import Path
+
+import av
+import pytest
+from tests.factories_video import X264, make_video
+
+from inference.h264 import FrameNumbers
+
+STREAMS = {
+    "plain": {"bf": "0"},
+    "b-frames": {"bf": "3"},
+    "pyramid": {"bf": "8", "x264-params": "b-pyramid=normal"},
+    "open-gop": {"bf": "3", "x264-params": "open-gop=1"},
+    "interlaced": {"x264-params": "tff=1"},
+    "scaling-lists": {"x264-params": "cqm=jvt"},
+    "lossless": {"qp": "0"},
+    "all-intra": {"g": "1"},
+    "refresh": {"x264-params": "intra-refresh=1", "bf": "0"},
+    "long": {"g": "400", "bf": "0"},
+}
+
+
+def follow(path: Path, without: int | None = None) -> list[int]:
+    """Numbers of the packets that do not follow, one packet left out."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        numbers = FrameNumbers.from_configuration(stream.codec_context.extradata or b"")
+        assert numbers is not None
+        return [
+            number
+            for number, packet in enumerate(container.demux(stream))
+            if packet.size and number != without and not numbers.follows(memoryview(packet))
+        ]
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv444p"])
+def test_intact(tmp_path: Path, kind: str, pixel_format: str) -> None:
+    """In an intact stream, each packet follows the one before, whatever the encoder did."""
+    options = {**X264, "preset": "veryfast", **STREAMS[kind]}
+    path = make_video(
+        tmp_path / "v.mp4", frames=300, height=96, options=options, pixel_format=pixel_format
+    )
+
+    assert follow(path) == []
+
+
+@pytest.mark.parametrize("kind", ["plain", "interlaced", "scaling-lists", "refresh", "long"])
+@pytest.mark.parametrize("number", [1, 12, 24, 31])
+def test_loss(tmp_path: Path, kind: str, number: int) -> None:
+    """Where a picture that others refer to is lost, the next one does not follow."""
+    options = {**X264, **STREAMS[kind], "bf": "0"}
+    path = make_video(tmp_path / "v.mp4", height=96, options=options)
+
+    assert follow(path, without=number) == [number + 1]
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [b"", b"\x01", b"\x00\x00\x00\x01gd", bytes(40), b"\x01d\x00\x1e\xff\xe1\x00\x02gd"],
+)
+def test_no_configuration(configuration: bytes) -> None:
+    """A stream whose parameters are elsewhere, or cut, cannot be followed."""
+    assert FrameNumbers.from_configuration(configuration) is None
+
+
+def test_garbage_does_not_follow(tmp_path: Path) -> None:
+    """Bytes that are no slice are no continuation, and no error."""
+    with av.open(str(make_video(tmp_path / "v.mp4"))) as container:
+        context = container.streams.video[0].codec_context
+        numbers = FrameNumbers.from_configuration(context.extradata or b"")
+    assert numbers is not None
+
+    answers = [numbers.follows(memoryview(b"\x00" * n)) for n in range(20)]
+
+    assert not any(answers)
