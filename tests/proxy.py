@@ -15,6 +15,7 @@ class Proxy:
         self._flows = asyncio.Event()
         self._flows.set()
         self._accepts = True
+        self._allowance: int | None = None
         self.port = 0
 
     def cut(self) -> None:
@@ -27,9 +28,14 @@ class Proxy:
         """Go on accepting, and pass nothing on: a server that never answers."""
         self._flows.clear()
 
+    def hold_after(self, count: int) -> None:
+        """Pass so many more bytes on from the server, then hold."""
+        self._allowance = count
+
     def restore(self) -> None:
         """Work again."""
         self._accepts = True
+        self._allowance = None
         self._flows.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -49,6 +55,10 @@ class Proxy:
     async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         try:
             while data := await source.read(65536):
+                if self._allowance is not None:
+                    self._allowance -= len(data)
+                    if self._allowance <= 0:
+                        self._flows.clear()
                 await self._flows.wait()
                 target.write(data)
                 await target.drain()

@@ -75,6 +75,12 @@ class Service:
             if any(module in part for part in child.cmdline())
         ]
 
+    async def started_decoding(self, seconds: float = 60) -> None:
+        """Wait until a decoder process lives; a process list has no event to wait for."""
+        async with asyncio.timeout(seconds):
+            while not self.children("inference.decoder_main"):  # noqa: ASYNC110 - see above
+                await asyncio.sleep(0.02)
+
     async def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 60) -> int:
         """Signal it and wait for its exit status."""
         if self.process.returncode is None:

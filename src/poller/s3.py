@@ -4,7 +4,7 @@ import asyncio
 import errno
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,11 +51,11 @@ class ObjectRevision:
 
 
 @asynccontextmanager
-async def open_client() -> "AsyncIterator[S3Client]":
-    """Open a client whose reads give up when no byte comes for 30 s."""
+async def open_client(*, read_timeout: float = 30) -> "AsyncIterator[S3Client]":
+    """Open a client whose reads give up when no byte comes for `read_timeout` seconds."""
     config = AioConfig(
         connect_timeout=5,
-        read_timeout=30,
+        read_timeout=read_timeout,
         max_pool_connections=50,
         retries={"total_max_attempts": 3, "mode": "standard"},
     )
@@ -105,12 +105,10 @@ class Objects:
             response = await self._client.get_object(
                 Bucket=revision.bucket, Key=revision.key, IfMatch=revision.etag
             )
-            body = response["Body"]
-            if revision.version_id and response.get("VersionId") != revision.version_id:
-                body.close()
-                raise SupersededError(f"the version is now {response.get('VersionId')}")
             received = 0
-            with path.open("wb") as file:
+            with closing(response["Body"]) as body, path.open("wb") as file:
+                if revision.version_id and response.get("VersionId") != revision.version_id:
+                    raise SupersededError(f"the version is now {response.get('VersionId')}")
                 async for chunk in body.iter_chunks(_CHUNK_BYTES):
                     await asyncio.to_thread(file.write, chunk)
                     received += len(chunk)

@@ -1,7 +1,6 @@
 """The claim protocol on a real Postgres."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -45,14 +44,9 @@ class Database:
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
+def database(connections: pool.Pool) -> Database:
     """This test's database behind the service's own pool."""
-
-    async def url(_: bool) -> str:
-        return database_url
-
-    async with pool.opened(url, max_size=20) as connections:
-        yield Database(connections)
+    return Database(connections)
 
 
 def make_delivery(

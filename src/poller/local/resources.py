@@ -100,10 +100,10 @@ async def delete_queue_pair(sqs: "SQSClient", pair: QueuePair) -> None:
 
 
 async def delete_bucket(s3: "S3Client", name: str) -> None:
-    """Delete a bucket with all that is in it."""
-    async for page in s3.get_paginator("list_objects_v2").paginate(Bucket=name):
-        for entry in page.get("Contents", []):
-            await s3.delete_object(Bucket=name, Key=entry["Key"])
+    """Delete a bucket with all that is in it, older versions too."""
+    async for page in s3.get_paginator("list_object_versions").paginate(Bucket=name):
+        for entry in page.get("Versions", []):
+            await s3.delete_object(Bucket=name, Key=entry["Key"], VersionId=entry["VersionId"])
     await s3.delete_bucket(Bucket=name)
 
 

@@ -27,6 +27,7 @@ DatabaseUrl = Callable[[bool], Awaitable[str]]
 
 _CONNECT_SECONDS = 10.0
 _ACQUIRE_SECONDS = 15.0
+_RELEASE_SECONDS = 5.0
 _SERVER_SETTINGS = {
     "application_name": "video-poller",
     # A frozen worker must not hold row locks longer than its rivals are willing to wait.
@@ -110,8 +111,16 @@ async def opened(database_url: DatabaseUrl, *, max_size: int) -> AsyncIterator[P
 async def acquired(pool: Pool) -> AsyncIterator[Connection]:
     """Borrow a connection, for a bounded wait, with outages translated."""
     with outages_translated():
-        async with pool.acquire(timeout=_ACQUIRE_SECONDS) as connection:
+        connection = await pool.acquire(timeout=_ACQUIRE_SECONDS)
+        try:
             yield connection
+        except (TimeoutError, asyncio.CancelledError):
+            # A server that does not answer would not answer a request to cancel either, and
+            # asyncpg would wait for that before it gives the connection back.
+            connection.terminate()
+            raise
+        finally:
+            await pool.release(connection, timeout=_RELEASE_SECONDS)
 
 
 async def _close(pool: Pool) -> None:

@@ -1,0 +1,62 @@
+"""The parts of the service, opened on this test's own database, queue and bucket."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from poller import s3, sqs
+from poller.local.resources import QueuePair
+from poller.postgres import pool
+from poller.s3 import Objects
+from poller.sqs import Message, Queue
+
+
+@asynccontextmanager
+async def opened_pool(database_url: str) -> AsyncIterator[pool.Pool]:
+    """The service's own pool on a database."""
+
+    async def url(_: bool) -> str:
+        return database_url
+
+    async with pool.opened(url, max_size=20) as connections:
+        yield connections
+
+
+@pytest.fixture
+async def connections(database_url: str) -> AsyncIterator[pool.Pool]:
+    """The service's own pool on this test's database."""
+    async with opened_pool(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def inbox(aws: dict[str, str], queues: QueuePair) -> AsyncIterator[Queue]:
+    """This test's queue."""
+    assert aws
+    async with sqs.open_client(read_timeout=10) as client:
+        yield Queue(client, queues.url)
+
+
+@pytest.fixture
+async def dead_letters(aws: dict[str, str], queues: QueuePair) -> AsyncIterator[Queue]:
+    """The DLQ of this test's queue."""
+    assert aws
+    async with sqs.open_client(read_timeout=10) as client:
+        yield Queue(client, queues.dlq_url)
+
+
+@pytest.fixture
+async def objects(aws: dict[str, str]) -> AsyncIterator[Objects]:
+    """S3 as the service reads it."""
+    assert aws
+    async with s3.open_client() as client:
+        yield Objects(client)
+
+
+async def receive_one(queue: Queue, visibility_seconds: int = 30) -> Message:
+    """Receive the one message that is there."""
+    (message,) = await queue.receive(
+        limit=10, wait_seconds=2, visibility_seconds=visibility_seconds
+    )
+    return message

@@ -1,0 +1,128 @@
+"""The pipeline with one call of one part broken; all parts are the real ones."""
+
+from pathlib import Path
+
+import pytest
+from tests.clips import make_clip
+from tests.factories import make_message, make_request
+from tests.integration.test_heartbeat import SCHEDULE, make_claims
+
+from inference.analyze import Analyzer
+from inference.analyze import Limits as DecodeLimits
+from inference.device import Device
+from poller.heartbeat import Heartbeats
+from poller.local.resources import Clients
+from poller.pipeline import Limits, Pipeline
+from poller.postgres.pool import Pool
+from poller.postgres.results import Results
+from poller.rules.verdict import Failed, Interrupted, Outcome, Superseded
+from poller.s3 import ObjectRevision, Objects
+from poller.sqs import Queue
+from poller.stages import Stages
+from poller.workspace import open_workspace
+
+
+class OverwrittenObjects(Objects):
+    """The real S3, where the object is overwritten between HeadObject and GetObject."""
+
+    async def head(self, bucket: str, key: str) -> ObjectRevision:
+        """Resolve, then overwrite."""
+        found = await super().head(bucket, key)
+        await self._client.put_object(Bucket=bucket, Key=key, Body=b"new bytes")
+        return found
+
+
+async def run(
+    objects: Objects,
+    connections: Pool,
+    inbox: Queue,
+    directory: Path,
+    device: Device,
+    request: tuple[str, str],
+    receive_count: int = 1,
+) -> Outcome:
+    """Run one video through a pipeline with these parts."""
+    claims = make_claims(connections)
+    analyzer = Analyzer(device, sample_fps=5.0, limits=DecodeLimits(max_seconds=60), batch_size=8)
+    with open_workspace(directory) as workspace:
+        pipeline = Pipeline(
+            objects,
+            claims,
+            Heartbeats(claims, inbox, SCHEDULE),
+            analyzer,
+            Results(connections),
+            workspace,
+            Limits(max_video_bytes=10**9, max_attempts=3),
+        )
+        message = make_message(receive_count=receive_count)
+        return await pipeline.run(make_request(*request), message, Stages())
+
+
+async def test_overwritten_between_event_and_fetch(
+    objects: Objects,
+    connections: Pool,
+    inbox: Queue,
+    tmp_path: Path,
+    clients: Clients,
+    bucket: str,
+) -> None:
+    """The old revision is superseded; its message is deleted, the new one's does the work."""
+    await clients.s3.put_object(Bucket=bucket, Key="k", Body=b"old bytes")
+    overwritten = OverwrittenObjects(objects._client)
+
+    outcome = await run(overwritten, connections, inbox, tmp_path, Device("cpu"), (bucket, "k"))
+
+    assert outcome == Superseded()
+    assert await connections.fetchval("SELECT state FROM analyses") == "superseded"
+
+
+@pytest.mark.parametrize(("receive_count", "state"), [(1, "retry"), (6, "failed")])
+async def test_a_device_that_does_not_come_up(
+    objects: Objects,
+    connections: Pool,
+    inbox: Queue,
+    tmp_path: Path,
+    clients: Clients,
+    bucket: str,
+    receive_count: int,
+    state: str,
+) -> None:
+    """The video is interrupted without counting the attempt; after many faults it is failed."""
+    clip = make_clip(tmp_path / "clip.mp4", seconds=1)
+    await clients.s3.put_object(Bucket=bucket, Key="k", Body=clip.read_bytes())
+    device = Device("cuda")  # there is none here
+
+    outcome = await run(objects, connections, inbox, tmp_path, device, (bucket, "k"), receive_count)
+    await device.close()
+
+    row = await connections.fetchrow("SELECT state, attempts, error_code FROM analyses")
+    assert row is not None
+    if state == "retry":
+        assert outcome == Interrupted("device_fault")
+        assert tuple(row) == ("retry", 0, "device_fault")
+    else:
+        assert isinstance(outcome, Failed)
+        assert tuple(row) == ("failed", 1, "device_fault")
+
+
+async def test_attempts_run_out(
+    objects: Objects,
+    connections: Pool,
+    inbox: Queue,
+    tmp_path: Path,
+    clients: Clients,
+    bucket: str,
+) -> None:
+    """After three attempts that left no word the video is failed, not tried a fourth time."""
+    await clients.s3.put_object(Bucket=bucket, Key="k", Body=b"bytes")
+    request = (bucket, "k")
+    await run(objects, connections, inbox, tmp_path, Device("cpu"), request)
+    await connections.execute(
+        "UPDATE analyses SET state = 'processing', attempts = 3, lease_expires_at = now()"
+    )
+
+    outcome = await run(objects, connections, inbox, tmp_path, Device("cpu"), request)
+
+    assert isinstance(outcome, Failed)
+    assert (outcome.reason, outcome.attempts) == ("attempts_exhausted", 4)
+    assert await connections.fetchval("SELECT error_code FROM analyses") == "attempts_exhausted"

@@ -1,0 +1,105 @@
+"""Revisions and their bytes, on the real emulator."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.proxy import proxied
+
+from poller.errors import PermanentError, SupersededError, UnavailableError
+from poller.local.resources import Clients
+from poller.s3 import ObjectRevision, Objects, open_client
+
+BYTES = b"0123456789" * 300_000
+
+
+@pytest.fixture(params=["plain", "versioned"])
+async def stored(request: pytest.FixtureRequest, clients: Clients, bucket: str) -> str:
+    """A bucket, with versions and without, that has the object `k`."""
+    if request.param == "versioned":
+        await clients.s3.put_bucket_versioning(
+            Bucket=bucket, VersioningConfiguration={"Status": "Enabled"}
+        )
+    await clients.s3.put_object(Bucket=bucket, Key="k", Body=BYTES)
+    return bucket
+
+
+async def test_the_bytes_of_the_revision(objects: Objects, stored: str, tmp_path: Path) -> None:
+    """What HeadObject resolved is what is fetched."""
+    revision = await objects.head(stored, "k")
+
+    await objects.fetch(revision, tmp_path / "video")
+
+    assert (tmp_path / "video").read_bytes() == BYTES
+    assert revision.size_bytes == len(BYTES)
+    assert revision.revision == (revision.version_id or revision.etag.strip('"'))
+    assert '"' not in revision.revision
+
+
+async def test_an_overwritten_object_is_superseded(
+    objects: Objects, clients: Clients, stored: str, tmp_path: Path
+) -> None:
+    """Between HeadObject and the fetch, with versions and without."""
+    revision = await objects.head(stored, "k")
+    await clients.s3.put_object(Bucket=stored, Key="k", Body=b"new")
+
+    with pytest.raises(SupersededError):
+        await objects.fetch(revision, tmp_path / "video")
+
+
+async def test_the_same_bytes_again_are_a_new_version(
+    objects: Objects, clients: Clients, stored: str, tmp_path: Path
+) -> None:
+    """Where there are versions the ETag alone does not tell the revision."""
+    revision = await objects.head(stored, "k")
+    await clients.s3.put_object(Bucket=stored, Key="k", Body=BYTES)
+
+    if revision.version_id is None:
+        await objects.fetch(revision, tmp_path / "video")
+        assert (tmp_path / "video").read_bytes() == BYTES
+    else:
+        with pytest.raises(SupersededError):
+            await objects.fetch(revision, tmp_path / "video")
+
+
+@pytest.mark.parametrize(
+    ("bucket_name", "key"), [(None, "nothing"), ("test-no-such-bucket", "k"), ("No Bucket!", "k")]
+)
+async def test_what_is_not_there(
+    objects: Objects, bucket: str, bucket_name: str | None, key: str
+) -> None:
+    """A missing key, a missing bucket and a name that no bucket can have are missing objects."""
+    with pytest.raises(PermanentError) as missing:
+        await objects.head(bucket_name or bucket, key)
+
+    assert missing.value.reason == "object_missing"
+
+
+async def test_a_body_that_stalls_is_an_outage(
+    aws: dict[str, str], clients: Clients, bucket: str, tmp_path: Path
+) -> None:
+    """Bytes that stop coming end the fetch in bounded time."""
+    await clients.s3.put_object(Bucket=bucket, Key="k", Body=BYTES * 10)
+    async with proxied(aws["AWS_ENDPOINT_URL"]) as (url, proxy):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AWS_ENDPOINT_URL_S3", url)
+            async with open_client(read_timeout=2) as client:
+                objects = Objects(client)
+                revision = await objects.head(bucket, "k")
+                proxy.hold_after(1_000_000)
+
+                with pytest.raises(UnavailableError) as away:
+                    async with asyncio.timeout(15):
+                        await objects.fetch(revision, tmp_path / "video")
+
+    assert away.value.system == "s3"
+
+
+async def test_a_full_disk_is_an_outage(objects: Objects, bucket: str, tmp_path: Path) -> None:
+    """More than what is free is not even begun."""
+    huge = ObjectRevision(bucket, "k", '"e"', None, 2**60)
+
+    with pytest.raises(UnavailableError) as away:
+        await objects.fetch(huge, tmp_path / "video")
+
+    assert away.value.system == "disk"

@@ -1,0 +1,83 @@
+"""Settling messages on the real emulator."""
+
+from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.integration.conftest import receive_one
+
+from poller.local.resources import Clients, QueuePair
+from poller.rules.verdict import Ack, DeadLetter, Hide, Leave
+from poller.settle import Settlement
+from poller.sqs import Queue, dead_letter_attributes
+from poller.stages import Stages
+
+TOO_LONG = DeadLetter("too_long", "it is \x00 too long \u2713", 3)
+
+
+def text(value: str) -> dict[str, str]:
+    """A message attribute."""
+    return {"DataType": "String", "StringValue": value}
+
+
+async def test_a_dead_letter_is_the_original_with_its_reason(
+    inbox: Queue, dead_letters: Queue
+) -> None:
+    """Body and attributes as they came, binary ones too, plus reason, detail and attempts."""
+    data = {"DataType": "Binary", "BinaryValue": b"\x00\xff"}
+    await inbox.send("original \u2713", {"video_id": text("84"), "data": data})
+
+    await Settlement(inbox, dead_letters).apply(await receive_one(inbox), TOO_LONG, Stages(), [])
+
+    letter = await receive_one(dead_letters)
+    assert letter.body == "original \u2713"
+    assert letter.texts == {
+        "video_id": "84",
+        "reason": "too_long",
+        "detail": "it is \N{REPLACEMENT CHARACTER} too long \u2713",
+        "attempts": "3",
+    }
+    assert letter.attributes["data"]["BinaryValue"] == b"\x00\xff"
+    assert (await inbox.depth()) == {"visible": 0, "in_flight": 0, "delayed": 0}
+
+
+async def test_a_message_stays_when_the_dlq_refuses_it(
+    inbox: Queue, dead_letters: Queue, clients: Clients, queues: QueuePair
+) -> None:
+    """The send comes first: without it the message is not deleted."""
+    await inbox.send("poison")
+    message = await receive_one(inbox)
+    nowhere = Queue(dead_letters._client, queues.dlq_url + "-gone")
+
+    await Settlement(inbox, nowhere).apply(message, TOO_LONG, Stages(), [])
+
+    assert clients
+    assert (await inbox.depth())["in_flight"] == 1
+
+
+async def test_each_verdict(inbox: Queue, dead_letters: Queue) -> None:
+    """Ack deletes, Hide hides for its time, Leave does nothing."""
+    settlement = Settlement(inbox, dead_letters)
+    await inbox.send("work")
+    first = await receive_one(inbox)
+
+    await settlement.apply(first, Leave(), Stages(), [])
+    left = (await inbox.depth())["in_flight"]
+    await settlement.apply(first, Hide(timedelta(0)), Stages(), [])
+    second = await receive_one(inbox)
+    await settlement.apply(second, Ack(), Stages(), [])
+
+    assert left == 1
+    assert second.id == first.id
+    assert (await inbox.depth()) == {"visible": 0, "in_flight": 0, "delayed": 0}
+
+
+@given(st.dictionaries(st.text(min_size=1), st.builds(text, st.text()), max_size=10))
+def test_ten_attributes_at_most(original: dict[str, dict[str, str]]) -> None:
+    """SQS takes ten: the reason is always there, and nothing of the original goes but for it."""
+    made = dead_letter_attributes(original, TOO_LONG)
+
+    assert len(made) <= 10
+    assert made["reason"]["StringValue"] == "too_long"
+    kept = [name for name in original if name in made and name not in ("detail", "attempts")]
+    assert len(kept) >= min(len(original), 9) - 2
