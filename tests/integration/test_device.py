@@ -1,0 +1,217 @@
+"""The device's process: the same answers as in-process, and faults that stay its own."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+import pytest
+from tests.factories_video import make_pictures, make_slabs
+
+from inference.device import Device, DeviceVideo
+from inference.engine import Engine
+from inference.errors import DeviceFaultError
+from inference.features import FrameFeatures
+from inference.frames import FrameBatch
+from inference.slabs import Slabs
+
+
+@pytest.fixture
+async def device() -> AsyncIterator[Device]:
+    """A device on the CPU that ends with the test."""
+    device = Device("cpu", threads=1)
+    yield device
+    await device.close()
+
+
+def make_batches(slabs: Slabs, width: int = 160, batches: int = 3) -> list[FrameBatch]:
+    """One batch of 8 frames in each slab; other widths are other scenes."""
+    pictures = np.stack(list(make_pictures(8 * batches, width, 90)))
+    made = []
+    for slab in range(batches):
+        pixels = slabs.frames(slab, 8, 90, width)
+        pixels[:] = pictures[8 * slab : 8 * slab + 8]
+        made.append(FrameBatch(pixels, np.linspace(320.0 * slab, 320.0 * slab + 280, 8), slab))
+    return made
+
+
+def measure_here(batches: list[FrameBatch]) -> list[FrameFeatures]:
+    """The features of a video's batches, without any process."""
+    engine = Engine("cpu")
+    carry = engine.open()
+    return [engine.features(carry, batch.pixels, batch.pts_ms) for batch in batches]
+
+
+def assert_equal(ours: list[FrameFeatures], expected: list[FrameFeatures]) -> None:
+    """Bit for bit the same."""
+    for one, other in zip(ours, expected, strict=True):
+        arrays: dict[str, npt.NDArray[np.generic]] = other.to_arrays()
+        for name, array in one.to_arrays().items():
+            assert np.array_equal(array, arrays[name]), name
+
+
+async def measure(video: DeviceVideo, batches: list[FrameBatch]) -> list[FrameFeatures]:
+    """The features of a video's batches, in order."""
+    return [await video.infer(batch) for batch in batches]
+
+
+async def test_same_as_in_process(device: Device) -> None:
+    """What comes out of the process is what the engine computes, bit for bit."""
+    slabs = make_slabs()
+    batches = make_batches(slabs)
+
+    async with device.open(slabs) as video:
+        features = await measure(video, batches)
+
+    assert_equal(features, measure_here(batches))
+    assert device.name == "cpu"
+    assert device.busy_seconds > 0
+    assert device.memory_bytes > 50 << 20
+    slabs.close()
+
+
+async def test_videos_do_not_mix(device: Device) -> None:
+    """Two videos whose batches alternate get what each would get alone."""
+    slabs, other_slabs = make_slabs(), make_slabs()
+    batches, others = make_batches(slabs), make_batches(other_slabs, width=200)
+
+    async with device.open(slabs) as video, device.open(other_slabs) as other:
+        ours, theirs = await asyncio.gather(measure(video, batches), measure(other, others))
+
+    assert_equal(ours, measure_here(batches))
+    assert_equal(theirs, measure_here(others))
+    slabs.close()
+    other_slabs.close()
+
+
+async def test_death_reaches_all_and_is_mended(device: Device) -> None:
+    """When the process dies, every video in flight is told; the next one gets a new process."""
+    slabs = make_slabs()
+    batches = make_batches(slabs)
+    async with device.open(slabs) as video, device.open(slabs) as other:
+        assert device.pid is not None
+        os.kill(device.pid, signal.SIGSTOP)
+        waiting = [asyncio.create_task(measure(each, batches)) for each in (video, other)]
+        await asyncio.wait(waiting, timeout=0.1)
+        os.kill(device.pid, signal.SIGKILL)
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        with pytest.raises(DeviceFaultError):
+            await video.infer(batches[0])
+
+        async with device.open(slabs) as fresh:
+            features = await measure(fresh, batches)
+
+    assert [type(outcome) for outcome in outcomes] == [DeviceFaultError] * 2
+    assert_equal(features, measure_here(batches))
+    assert device.restarts == 1
+    slabs.close()
+
+
+async def test_error_on_the_device(device: Device) -> None:
+    """An error while measuring is a fault that says what happened."""
+    slabs, wider = make_slabs(), make_slabs()
+    batches = make_batches(slabs)
+    (changed, *_) = make_batches(wider, width=200)
+    async with device.open(slabs) as video:
+        await video.infer(batches[0])
+
+        with pytest.raises(DeviceFaultError, match="size changed"):
+            await video.infer(changed)
+
+    slabs.close()
+    wider.close()
+
+
+async def test_hang() -> None:
+    """A batch that takes too long ends the process."""
+    device = Device("cpu", threads=1, infer_seconds=0.5)
+    slabs = make_slabs()
+    batches = make_batches(slabs)
+    async with device.open(slabs) as video:
+        pid = device.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+
+        with pytest.raises(DeviceFaultError, match="more than"):
+            await video.infer(batches[0])
+
+    await device.close()
+    assert not psutil.pid_exists(pid)
+    slabs.close()
+
+
+async def test_absent_device() -> None:
+    """A device that does not exist is a fault with its reason, not a hang."""
+    device = Device("no-such-device")
+
+    with pytest.raises(DeviceFaultError, match="no-such-device"):
+        await device.start()
+
+    await device.close()
+
+
+async def test_cancelled_video(device: Device) -> None:
+    """A video that is cancelled while it waits disturbs nobody."""
+    slabs, other_slabs = make_slabs(), make_slabs()
+    batches, others = make_batches(slabs), make_batches(other_slabs, width=200)
+    async with device.open(other_slabs) as other:
+        async with device.open(slabs) as video:
+            task = asyncio.create_task(video.infer(batches[0]))
+            await asyncio.wait([task], timeout=0)
+            task.cancel()
+            await asyncio.wait([task])
+        slabs.close()
+
+        features = await measure(other, others)
+
+    assert_equal(features, measure_here(others))
+    assert device.restarts == 0
+    other_slabs.close()
+
+
+async def test_knows_no_secret(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device needs no credential, and is told where its GPU is."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-hush")
+    monkeypatch.setenv("POLLER_DATABASE_URL", "hush-hush")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+    await device.start()
+
+    environment = Path(f"/proc/{device.pid}/environ").read_bytes()
+    assert b"hush" not in environment
+    assert b"CUDA_VISIBLE_DEVICES" in environment
+
+
+def _descriptors() -> list[str]:
+    """What this process has open, memory that a traceback still looks at left out."""
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    targets = (str(link.readlink()) for link in links if link.is_symlink())
+    return sorted(target for target in targets if "memfd:frames" not in target)
+
+
+async def test_leaves_nothing_behind() -> None:
+    """A closed device has no process and no descriptor; a fault before that changes nothing."""
+    warm = Device("cpu", threads=1)
+    await warm.start()
+    await warm.close()
+    before = _descriptors()
+    device = Device("cpu", threads=1)
+    slabs = make_slabs()
+    pids = []
+    for _ in range(2):
+        async with device.open(slabs) as video:
+            assert device.pid is not None
+            pids.append(device.pid)
+            os.kill(device.pid, signal.SIGKILL)
+            with pytest.raises(DeviceFaultError):
+                await measure(video, make_batches(slabs))
+
+    await device.close()
+
+    slabs.close()
+    assert not any(map(psutil.pid_exists, pids))
+    assert _descriptors() == before
