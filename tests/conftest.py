@@ -21,7 +21,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End the servers of the run."""
+    """End the servers of the run, or leave them to the others that use them."""
+    services.disown()
     if _RUN in config.stash:
         config.stash[_RUN].end()
 

