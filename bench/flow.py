@@ -1,0 +1,72 @@
+"""From the queue to the commit, against a bare loop and against the flow that it replaces."""
+
+import asyncio
+import json
+import os
+import time
+from pathlib import Path
+
+import aioboto3
+import asyncpg
+
+from bench.material import make_video
+from bench.measure import Measurement
+from bench.peers import run_split
+from bench.stack import service
+
+VIDEOS = 12
+SECONDS = 30
+SAMPLE_FPS = 5.0
+
+
+async def measure(directory: Path) -> list[Measurement]:
+    """Twelve videos of 720p through each; the peers' files lie on disk already."""
+    made = [make_video(directory / f"{n}.mp4", seconds=SECONDS, seed=n) for n in range(3)]
+    files = [made[n % len(made)] for n in range(VIDEOS)]
+    cores = len(os.sched_getaffinity(0))
+    video_seconds = VIDEOS * SECONDS
+    ours = video_seconds / await _through_service(files)
+    bare = video_seconds / await run_split("loop", files, SAMPLE_FPS, cores)
+    replaced = video_seconds / await run_split("replaced", files, SAMPLE_FPS, 1)
+    unit = "video-s/s"
+    return [
+        Measurement(
+            f"end to end, against a bare loop on {cores} cores", ours, bare, unit, 0.85, "at least"
+        ),
+        Measurement("end to end, against the flow replaced", ours, replaced, unit, 2, "at least"),
+    ]
+
+
+async def _through_service(files: list[Path]) -> float:
+    """Seconds from the first message to the last commit."""
+    bucket, queue = os.environ["POLLER_RAW_BUCKET"], os.environ["POLLER_QUEUE_URL"]
+    session = aioboto3.Session()
+    # A queue of its own: the uploads announce themselves on the stack's.
+    async with session.client("s3") as s3, session.client("sqs") as sqs:
+        made = await sqs.create_queue(QueueName=queue.rpartition("/")[2] + "-bench")
+        for number, path in enumerate(files):
+            await s3.upload_file(str(path), bucket, f"bench/{number}.x.mp4")
+        slots = str(len(os.sched_getaffinity(0)))
+        async with service(
+            queue_url=made["QueueUrl"],
+            max_concurrent_videos=slots,
+            sample_fps=str(SAMPLE_FPS),
+            device="cpu",
+        ):
+            started = time.monotonic()
+            for number in range(len(files)):
+                body = json.dumps({"bucket": bucket, "key": f"bench/{number}.x.mp4"})
+                await sqs.send_message(QueueUrl=made["QueueUrl"], MessageBody=body)
+            await _until_done(len(files))
+            return time.monotonic() - started
+
+
+async def _until_done(count: int) -> None:
+    connection = await asyncpg.connect(os.environ["POLLER_DATABASE_URL"])
+    async with asyncio.timeout(900):
+        while True:
+            done = await connection.fetchval("SELECT count(*) FROM analyses WHERE state = 'done'")
+            if done >= count:
+                break
+            await asyncio.sleep(0.05)
+    await connection.close()

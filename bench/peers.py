@@ -1,0 +1,142 @@
+"""What the service is measured against: a bare loop, and the flow that it replaces.
+
+Run as a process: `python -m bench.peers loop|replaced FPS FILE…` prints the seconds it took.
+"""
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import asyncpg
+import cv2
+import decord
+import numpy as np
+import torch
+
+from inference.engine import Engine
+from inference.events import Results
+from inference.frames import VideoInfo
+from inference.sampling import sample_indices
+from inference.timeline import Timeline
+
+WIDTH, HEIGHT, FPS = 256, 144, 25.0
+"""What the service makes of the bench's videos; the peers need not find it out."""
+_BATCH = 32
+
+
+def loop(files: Sequence[Path], sample_fps: float) -> list[Results]:
+    """Decode and analyse in this process, as fast as the same code goes without a service."""
+    engine = Engine("cpu")
+    return [_loop_one(engine, path, sample_fps) for path in files]
+
+
+def _loop_one(engine: Engine, path: Path, sample_fps: float) -> Results:
+    reader = decord.VideoReader(
+        str(path), ctx=decord.cpu(0), width=WIDTH, height=HEIGHT, num_threads=1
+    )
+    pts_ms = np.arange(len(reader)) * 1000 / FPS
+    chosen = sample_indices(pts_ms, sample_fps)
+    carry = engine.open()
+    timeline = Timeline(source_fps=FPS, sample_fps=sample_fps)
+    for at in range(0, len(chosen), _BATCH):
+        part = chosen[at : at + _BATCH]
+        pixels = reader.get_batch(part.tolist()).asnumpy()
+        timeline.push(pts_ms[part], engine.features(carry, pixels, pts_ms[part]))
+    return timeline.finish(_info(len(reader)), len(reader) * 1000 / FPS)
+
+
+def replaced(files: Sequence[Path], sample_fps: float) -> list[Results]:
+    """Download, decode every frame with OpenCV, analyse one at a time, insert row by row."""
+    engine = Engine("cpu")
+    results = []
+    with tempfile.TemporaryDirectory() as directory:
+        for path in files:
+            local = Path(shutil.copy(path, directory))
+            found = _replaced_one(engine, local, sample_fps)
+            asyncio.run(_insert_rows(found))
+            results.append(found)
+    return results
+
+
+def _replaced_one(engine: Engine, path: Path, sample_fps: float) -> Results:
+    capture = cv2.VideoCapture(str(path))
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    pts_ms = np.arange(count) * 1000 / FPS
+    chosen = set(sample_indices(pts_ms, sample_fps).tolist())
+    carry = engine.open()
+    timeline = Timeline(source_fps=FPS, sample_fps=sample_fps)
+    index = 0
+    while True:
+        more, picture = capture.read()
+        if not more:
+            break
+        if index in chosen:
+            rgb = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+            frame = cv2.resize(rgb, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+            at = pts_ms[index : index + 1]
+            timeline.push(at, engine.features(carry, np.asarray(frame, np.uint8)[None], at))
+        index += 1
+    capture.release()
+    return timeline.finish(_info(count), count * 1000 / FPS)
+
+
+def _info(frames: int) -> VideoInfo:
+    return VideoInfo("mp4", "h264", 1280, 720, FPS, frames / FPS, frames)
+
+
+async def _insert_rows(results: Results) -> None:
+    connection = await asyncpg.connect(os.environ["POLLER_DATABASE_URL"])
+    await connection.execute(
+        "CREATE TABLE IF NOT EXISTS bench_events (kind text, start_ms bigint, end_ms bigint);"
+        "CREATE TABLE IF NOT EXISTS bench_vectors (start_ms bigint, embedding halfvec)"
+    )
+    for event in results.events:
+        await connection.execute(
+            "INSERT INTO bench_events VALUES ($1, $2, $3)",
+            event.event_type,
+            event.start_ms,
+            event.end_ms,
+        )
+    for embedding in results.embeddings:
+        await connection.execute(
+            "INSERT INTO bench_vectors VALUES ($1, $2::text::halfvec)",
+            embedding.start_ms,
+            str(embedding.vector.tolist()),
+        )
+    await connection.close()
+
+
+async def run_split(kind: str, files: Sequence[Path], sample_fps: float, processes: int) -> float:
+    """Run a peer in so many processes, the files shared out; seconds of the slowest.
+
+    The time to start Python is left out, as it is for the service.
+    """
+    started = [
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "bench.peers", kind, str(sample_fps)),
+            *(str(path) for path in files[number::processes]),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        for number in range(processes)
+    ]
+    outputs = [(await process.communicate())[0] for process in started]
+    return max(float(output.split()[-1]) for output in outputs)
+
+
+def main() -> None:
+    """Run one peer and print how long it took."""
+    kind, sample_fps, *files = sys.argv[1:]
+    torch.set_num_threads(1)
+    run = {"loop": loop, "replaced": replaced}[kind]
+    started = time.monotonic()
+    run([Path(file) for file in files], float(sample_fps))
+    print(time.monotonic() - started)
+
+
+if __name__ == "__main__":
+    main()
