@@ -53,10 +53,7 @@ def observe(background: Background, blocks: Tensor, pts_ms: float, *, cut: bool)
     """
     gain, offset = _light(background.mean, blocks)
     expected = background.mean * gain + offset
-    # Still as it is or under the fitted light: a fit to a mean of another picture says nothing.
-    previous = background.previous
-    lit = previous * gain + offset
-    still = torch.minimum((blocks - previous).abs(), (blocks - lit).abs()) <= STILL
+    still = (blocks - background.previous).abs() <= STILL
     residual = blocks - expected
     area = (residual.abs() > DEVIATION).float().mean()
 

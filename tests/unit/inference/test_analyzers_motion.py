@@ -118,6 +118,30 @@ def test_cut(fps: float) -> None:
 
 
 @pytest.mark.parametrize("fps", [5, 25])
+def test_large_object(fps: float) -> None:
+    """A large bright object is not taken for light: the area is what it covers and uncovers."""
+    clip = make_clip(8, fps, [])
+    for at in range(len(clip)):
+        edge = round(40 * np.clip(at / fps - 2, 0, 3))
+        clip[at, 12:, max(edge - 60, 0) : edge] = 230
+
+    events = motion(clip, fps)
+
+    assert len(events) == 1
+    assert (events[0].score or 0) < 0.3
+    assert abs(events[0].start_ms - 2000) <= 400
+    assert abs(events[0].end_ms - 5000) <= 600
+
+
+@pytest.mark.parametrize("fps", [5, 25])
+def test_slide_show(fps: float) -> None:
+    """Cuts that follow each other quickly do not add up to motion."""
+    slides = [make_clip(0.8, fps, []), 255 - make_clip(0.8, fps, [])]
+
+    assert motion(np.concatenate(slides * 4), fps) == []
+
+
+@pytest.mark.parametrize("fps", [5, 25])
 def test_flash(fps: float) -> None:
     """A white frame, and the picture back after it, is no motion."""
     clip = make_clip(4, fps, [])
