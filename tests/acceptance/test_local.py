@@ -91,6 +91,30 @@ async def test_local_stack_leaves_nothing_running(tmp_path: Path, number: signal
         assert not (tmp_path / ".env.local").exists()
 
 
+@pytest.mark.parametrize(
+    ("named", "line"),
+    [
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "AWS_ENDPOINT_URL is unavailable"),
+        ({"POLLER_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/d"}, "postgres is unavailable"),
+    ],
+)
+def test_named_server_that_is_away_is_one_line(
+    aws: dict[str, str],
+    postgres_url: str,
+    tmp_path: Path,
+    named: dict[str, str],
+    line: str,
+) -> None:
+    """A server that the environment names and that does not answer is said to be away."""
+    environment = {**os.environ, **aws, "POLLER_DATABASE_URL": postgres_url, **named}
+
+    refused = run_poller(environment, "local", cwd=tmp_path)
+
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"poller: {line}")
+    assert "Traceback" not in refused.stderr
+
+
 def test_server_that_ends_is_reported_with_its_last_words(tmp_path: Path) -> None:
     """A server that ends before it is ready is an error with its last words; nothing is left."""
     directory = tmp_path / "server"

@@ -17,8 +17,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+from poller.errors import SettingsError
 from poller.local.emulator import free_port
 from poller.local.keeper import Account, EmbeddedServerError, KeptServer
+from poller.postgres.pool import connect
 
 START_SECONDS = 60
 _SETTINGS = {
@@ -78,30 +80,40 @@ async def create_role(url: str, name: str) -> str:
     """
     password = secrets.token_hex(16)
     parts = urlsplit(url)
-    connection = await asyncpg.connect(urlunsplit(parts._replace(path="/template1")))
-    try:
-        await connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-        await connection.execute(f"CREATE ROLE \"{name}\" LOGIN CREATEDB PASSWORD '{password}'")
-    finally:
-        await connection.close()
+    await _execute(
+        urlunsplit(parts._replace(path="/template1")), "CREATE EXTENSION IF NOT EXISTS vector"
+    )
+    await _execute(url, f"CREATE ROLE \"{name}\" LOGIN CREATEDB PASSWORD '{password}'")
     return urlunsplit(parts._replace(netloc=f"{name}:{password}@{parts.hostname}:{parts.port}"))
 
 
 async def create_database(url: str, name: str, *, template: str = "template1") -> str:
-    """Create a database owned by the role in `url`; returns the URL of the new database."""
-    connection = await asyncpg.connect(url)
+    """Create a database owned by the role in `url`; returns the URL of the new database.
+
+    Raises:
+        UnavailableError: the server cannot be reached.
+        SettingsError: the role may not create databases.
+    """
     try:
-        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-    finally:
-        await connection.close()
+        await _execute(url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise SettingsError([f"the role in POLLER_DATABASE_URL: {error}"]) from error
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
 async def drop_database(url: str, name: str) -> None:
-    """Drop a database, ending the sessions in it; `url` must name another one."""
-    connection = await asyncpg.connect(url)
+    """Drop a database, ending the sessions in it; `url` must name another one.
+
+    Raises:
+        UnavailableError: the server cannot be reached.
+    """
+    await _execute(url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await connect(url)
     try:
-        await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        await connection.execute(statement)
     finally:
         await connection.close()
 

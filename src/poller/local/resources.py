@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import aioboto3
 from aiobotocore.config import AioConfig
+from botocore.exceptions import EndpointConnectionError
+
+from poller.errors import UnavailableError
 
 if TYPE_CHECKING:  # the stubs are for development only
     from types_aiobotocore_s3 import S3Client
@@ -39,7 +42,11 @@ class Clients:
 
 @asynccontextmanager
 async def connect(environment: Mapping[str, str]) -> AsyncIterator[Clients]:
-    """Clients for the endpoint, credentials and region that `AWS_*` in `environment` name."""
+    """Clients for the endpoint, credentials and region that `AWS_*` in `environment` name.
+
+    Raises:
+        UnavailableError: nothing answers there.
+    """
     session = aioboto3.Session(
         aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
@@ -52,7 +59,10 @@ async def connect(environment: Mapping[str, str]) -> AsyncIterator[Clients]:
         session.client("s3", endpoint_url=endpoint, config=paths) as s3,
         session.client("sqs", endpoint_url=endpoint) as sqs,
     ):
-        yield Clients(s3, sqs)
+        try:
+            yield Clients(s3, sqs)
+        except EndpointConnectionError as error:
+            raise UnavailableError("AWS_ENDPOINT_URL", str(error)) from error
 
 
 async def create_queue_pair(sqs: "SQSClient", name: str) -> QueuePair:

@@ -45,18 +45,20 @@ def running(
 
     Raises:
         EmbeddedServerError: if an embedded server does not start.
+        UnavailableError: if a named server cannot be reached.
+        SettingsError: if the named role may not create databases.
     """
     logs.mkdir(parents=True, exist_ok=True)
     name = f"poller-{secrets.token_hex(4)}"
     with ExitStack() as cleanup:
         aws = _aws(cleanup, logs, aws_port)
         server_url = _database_server(cleanup, logs, postgres_port)
-        stack = asyncio.run(_fill(aws, server_url, name))
-        # Embedded servers take everything with them.
-        if "AWS_ENDPOINT_URL" in os.environ:
-            cleanup.callback(lambda: asyncio.run(_delete_resources(stack)))
-        if "POLLER_DATABASE_URL" in os.environ:
+        # Embedded servers take everything with them; out of named ones it is removed.
+        if os.environ.get("POLLER_DATABASE_URL"):
             cleanup.callback(lambda: asyncio.run(postgres.drop_database(server_url, name)))
+        stack = asyncio.run(_fill(aws, server_url, name))
+        if os.environ.get("AWS_ENDPOINT_URL"):
+            cleanup.callback(lambda: asyncio.run(_delete_resources(stack)))
         yield stack
 
 
