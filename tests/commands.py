@@ -82,3 +82,12 @@ async def receive_all(clients: Clients, url: str) -> list[dict[str, Any]]:
         if not reply.get("Messages"):
             return found
         found.extend(dict(message) for message in reply["Messages"])
+
+
+async def count_all(clients: Clients, url: str) -> int:
+    """How many messages the queue holds, those that are hidden included."""
+    described = await clients.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+    counts = described["Attributes"]
+    return int(counts["ApproximateNumberOfMessages"]) + int(
+        counts["ApproximateNumberOfMessagesNotVisible"]
+    )

@@ -4,7 +4,7 @@ import re
 
 import asyncpg
 import pytest
-from tests.commands import receive_all, run_poller, send_letter, store_video
+from tests.commands import count_all, receive_all, run_poller, send_letter, store_video
 from tests.factories import make_application_body
 
 from poller.local.resources import Clients, QueuePair
@@ -59,7 +59,7 @@ async def test_redrive_by_video(
 
     back = [m for m in await receive_all(clients, queues.url) if "MessageAttributes" in m]
     assert [m["Body"] for m in back] == [wanted]
-    assert len(await receive_all(clients, queues.dlq_url)) == 2
+    assert await count_all(clients, queues.dlq_url) == 2
 
 
 async def test_redrive_by_an_id_that_only_the_database_knows(
