@@ -16,7 +16,9 @@ from inference.wire import MAX_LINE_BYTES, MAX_TEXT, clean_text
 
 _ROOT = Path(__file__).resolve().parents[1]
 _BOOTSTRAP = (
-    "import sys; sys.path.append(sys.argv[1]);"
+    # The parent's own copy of the package, not another that happens to be installed; and only
+    # that: its directory must not come before the standard library for anything else.
+    "import sys; sys.path.insert(0, sys.argv[1]); import inference; del sys.path[0];"
     "from importlib import import_module; import_module(sys.argv[2]).main(sys.argv[3:])"
 )
 _PR_SET_PDEATHSIG = 1

@@ -249,6 +249,4 @@ def _environment() -> dict[str, str]:
         "LANG": "C.UTF-8",
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
-        # How long decord retries at a damaged end before it gives up; it reads this at import.
-        "DECORD_EOF_RETRY_MAX": "128",
     }

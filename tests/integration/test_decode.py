@@ -125,6 +125,8 @@ async def test_sampled(tmp_path: Path, kind: str, backend: str) -> None:
         path, sample_fps=5, backend="pyav" if backend == "pyav" else "decord"
     )
 
+    assert decoded.finished is not None
+    assert decoded.finished.backend == ("pyav" if kind in DISTRUSTED else backend)
     truth = read_truth(path, decoded.opened.width, decoded.opened.height)
     taken = sample_indices(np.array(truth.times_ms), 5)
     assert decoded.times_ms == pytest.approx([truth.times_ms[i] for i in taken], abs=1.0)
