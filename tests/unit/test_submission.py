@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from poller.cli.tables import clock
@@ -13,6 +13,7 @@ from poller.rules.message import Requests, parse_message
 from poller.submission import make_announcement, make_key
 
 
+@example(key="k", video_id="007")
 @given(
     key=st.text(min_size=1, max_size=100),
     video_id=st.from_regex(r"[0-9a-zA-Z]{1,20}", fullmatch=True),
