@@ -1,4 +1,4 @@
-"""Videos to measure with: H.264 of pictures that move, cut and make noise, as a camera's do."""
+"""Videos to measure with: H.264 of a moving test picture with the noise of a camera."""
 
 import subprocess
 from pathlib import Path
@@ -8,7 +8,7 @@ import imageio_ffmpeg
 
 def make_video(path: Path, *, seconds: int, seed: int = 0, size: str = "1280x720") -> Path:
     """Encode a video at 25 frames per second with a keyframe every two seconds."""
-    source = f"mandelbrot=size={size}:rate=25:start_scale={1 + seed / 10}:end_scale=0.02"
+    source = f"testsrc2=size={size}:rate=25"
     noise = f"noise=alls=6:allf=t:all_seed={seed}"
     _ffmpeg(
         *("-f", "lavfi", "-i", source, "-t", str(seconds), "-vf", noise),

@@ -22,7 +22,8 @@ _SHORT_MINUTES, _TIMES = 2, 10
 
 async def measure(directory: Path) -> list[Measurement]:
     """Each video alone in a fresh service; shared memory is counted once (PSS)."""
-    short = make_video(directory / "short.mp4", seconds=60 * _SHORT_MINUTES)
+    piece = make_video(directory / "piece.mp4", seconds=20)
+    short = repeat_video(directory / "short.mp4", piece, 3 * _SHORT_MINUTES)
     long = repeat_video(directory / "long.mp4", short, _TIMES)
     peer = await _peak(short, "memory/short.x.mp4")
     ours = await _peak(long, "memory/long.x.mp4")

@@ -30,7 +30,7 @@ class Settings(BaseSettings):
         " password; what it lacks comes from DATABASE_URL",
     )
     raw_bucket: str | None = Field(None, description="bucket that `poller submit` uploads to")
-    results_bucket: str | None = Field(None, description="bucket for result files; optional")
+    results_bucket: str | None = Field(None, description="bucket for result files; not used yet")
     allowed_buckets: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="comma-separated buckets to accept videos from; empty: every bucket"
     )
@@ -43,7 +43,9 @@ class Settings(BaseSettings):
     model: str = Field("builtin", description="`builtin`")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where torch runs")
     batch_size: int = Field(32, ge=1, le=1024, description="frames in one batch")
-    batch_wait_ms: float = Field(20, ge=0, description="longest wait of a frame for its batch, ms")
+    batch_wait_ms: float = Field(
+        20, ge=0, description="longest wait of a frame for its batch, ms; not used yet"
+    )
     lease_seconds: float = Field(90, gt=0, description="how long a claim holds without a beat, s")
     heartbeat_seconds: float = Field(30, gt=0, description="time between heartbeats, s")
     visibility_seconds: int = Field(900, ge=1, le=43200, description="visibility on receive, s")
