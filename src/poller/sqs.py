@@ -26,6 +26,13 @@ class StaleReceiptError(Exception):
     """The receipt handle is no longer good; somebody else may have the message."""
 
 
+class MissingQueueError(UnavailableError):
+    """There is no such queue: at the start a wrong setting, later an outage."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("sqs", detail)
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One delivery of a message."""
@@ -199,7 +206,7 @@ async def check_queue(client: "SQSClient", url: str, dlq_url: str | None) -> str
                 dlq_url = found["QueueUrl"]
             if dlq_url is not None:
                 await client.get_queue_attributes(QueueUrl=dlq_url, AttributeNames=["QueueArn"])
-    except client.exceptions.QueueDoesNotExist as error:
+    except MissingQueueError as error:
         raise SettingsError([f"there is no queue {dlq_url or url}"]) from error
     if dlq_url is None:
         raise SettingsError(
@@ -224,8 +231,8 @@ def outages_translated() -> Iterator[None]:
         code = error.response["Error"]["Code"].rpartition(".")[2]
         if code in _STALE:
             raise StaleReceiptError(str(error)) from error
-        if code in {"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"}:
-            raise
+        if code in {"NonExistentQueue", "QueueDoesNotExist"}:
+            raise MissingQueueError(str(error)) from error
         raise UnavailableError("sqs", str(error)) from error
     except (BotoCoreError, OSError, TimeoutError) as error:
         raise UnavailableError("sqs", f"{type(error).__name__}: {error}") from error

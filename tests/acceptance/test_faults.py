@@ -217,6 +217,19 @@ async def test_a_queue_without_a_dlq(settings_env: dict[str, str], clients: Clie
     assert "has no dead-letter queue" in service.lines[0]["event"]
 
 
+async def test_a_queue_that_is_not_there(settings_env: dict[str, str]) -> None:
+    """A wrong name is a wrong setting, not an outage."""
+    missing = settings_env["POLLER_QUEUE_URL"] + "-no"
+
+    async with running(settings_env, queue_url=missing) as service:
+        async with asyncio.timeout(30):
+            status = await service.process.wait()
+        await service.stop()
+
+    assert status == 2
+    assert f"there is no queue {missing}" in service.lines[0]["event"]
+
+
 async def test_a_database_that_is_not_migrated(
     settings_env: dict[str, str], database_url: str, shop: Shop
 ) -> None:
