@@ -1,7 +1,6 @@
-"""How a child process of ours is started, bound to its parent, and ended."""
+"""How a child process of ours is started and ended; `confinement` is its own side."""
 
 import asyncio
-import ctypes
 import fcntl
 import os
 import signal
@@ -10,7 +9,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO
 
 from inference.wire import MAX_LINE_BYTES, MAX_TEXT, clean_text
 
@@ -21,7 +20,6 @@ _BOOTSTRAP = (
     "import sys; sys.path.insert(0, sys.argv[1]); import inference; del sys.path[0];"
     "from importlib import import_module; import_module(sys.argv[2]).main(sys.argv[3:])"
 )
-_PR_SET_PDEATHSIG = 1
 _END_SECONDS = 5
 
 
@@ -83,17 +81,3 @@ def read_tail(stderr: IO[bytes]) -> str:
     stderr.seek(0, os.SEEK_END)
     stderr.seek(max(0, stderr.tell() - MAX_TEXT))
     return clean_text(stderr.read().decode(errors="replace"))
-
-
-def bind_to_parent(parent: int) -> None:
-    """In a child: die with the parent, also when it is killed. Exits at once if it is gone."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)
-
-
-def take_stdout() -> BinaryIO:
-    """In a child: keep stdout for messages; what libraries print goes to stderr."""
-    kept = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
-    return kept

@@ -2,9 +2,6 @@
 
 import faulthandler
 import json
-import os
-import resource
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -13,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from inference.backends import DamageError, ErrorLog, Item, Passed, Sampled, read_with_decord
-from inference.child import bind_to_parent, take_stdout
+from inference.confinement import bind_to_parent, confine, take_stdout
 from inference.errors import VideoRejectedError
 from inference.frames import Gap
 from inference.probe import Probe, probe
@@ -33,10 +30,6 @@ from inference.wire import (
 )
 
 _ALIVE_SECONDS = 1.0
-_NICENESS = 5
-_OPEN_FILES = 64
-_FILE_BYTES = 16 << 20
-"""What the process may write to a file: its stderr, and nothing else is meant to be written."""
 
 
 @dataclass(slots=True)
@@ -113,7 +106,7 @@ def main(arguments: Sequence[str]) -> None:
     order = Order(**json.loads(arguments[0]))
     bind_to_parent(order.parent)
     faulthandler.enable()
-    _limit(order)
+    confine(memory_bytes=order.memory_bytes, cpu_seconds=order.cpu_seconds)
     slabs = Slabs(order.slabs_fd, order.slab_count, order.slab_bytes)
     outbox = Outbox(slabs, order.batch_size, take_stdout())
     try:
@@ -122,22 +115,6 @@ def main(arguments: Sequence[str]) -> None:
         outbox.say(Rejected(error.reason, clean_text(error.detail)))
     except MemoryError as error:
         outbox.say(OutOfMemory(clean_text(str(error) or "an allocation failed")))
-
-
-def _limit(order: Order) -> None:
-    os.nice(_NICENESS)
-    for kind, limit in (
-        (resource.RLIMIT_AS, order.memory_bytes),
-        (resource.RLIMIT_CPU, order.cpu_seconds),
-        (resource.RLIMIT_NOFILE, _OPEN_FILES),
-        (resource.RLIMIT_FSIZE, _FILE_BYTES),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        _, hard = resource.getrlimit(kind)
-        ceiling = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(kind, (ceiling, ceiling))
-    # Writing past RLIMIT_FSIZE must fail, not kill: the log is full, the video is fine.
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
 
 def _decode(order: Order, outbox: Outbox) -> None:

@@ -80,14 +80,16 @@ class Device:
     """The device process: started on first use, started again on the next use after a fault."""
 
     def __init__(
-        self, device: str = "auto", *, threads: int | None = None, infer_seconds: float = 120.0
+        self, device: str = "auto", *, threads: int = 1, infer_seconds: float = 120.0
     ) -> None:
-        """`device` is `auto`, `cpu` or `cuda`; `threads` for torch, None for all cores.
+        """`device` is `auto`, `cpu` or `cuda`; `threads` is how many torch may use.
 
+        One is fastest beside decoders that keep the cores busy: the pictures are small, and
+        threads that wait for a core at each of their barriers made it 20 times slower.
         A batch that takes longer than `infer_seconds` counts as a fault.
         """
         self._device = device
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads
         self._infer_seconds = infer_seconds
         self._numbers = count()
         self._starting = asyncio.Lock()
@@ -249,4 +251,6 @@ def _environment(threads: int) -> dict[str, str]:
         for name, value in os.environ.items()
         if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
     }
-    return {**passed_on, "OMP_NUM_THREADS": str(threads)}
+    # Waiting threads give up their core, on which a decoder wants to run.
+    waiting = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+    return {**waiting, **passed_on, "OMP_NUM_THREADS": str(threads)}

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from inference.child import bind_to_parent, take_stdout
+from inference.confinement import bind_to_parent, take_stdout
 from inference.engine import Carry, Engine
 from inference.slabs import Slabs
 from inference.wire import Arrays, DeviceOrder, pack, read_arrays, unpack_header

@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-
 PIPELINE = "builtin-1/analysis-1"
 """Name and version of the model, and the version of the analysis around it. Results of another
 pipeline stand beside these, they do not replace them; raise a version when results change."""

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aioboto3
 from aiobotocore.config import AioConfig
@@ -196,18 +196,13 @@ async def check_queue(client: "SQSClient", url: str, dlq_url: str | None) -> str
         raise SettingsError(
             [f"POLLER_QUEUE_URL ({url}) is a FIFO queue; only standard queues are supported"]
         )
-    try:
+    attributes = await _read_attributes(client, url)
+    policy = json.loads(attributes.get("RedrivePolicy", "{}"))
+    if dlq_url is None and "deadLetterTargetArn" in policy:
+        _, _, _, _, account, name = policy["deadLetterTargetArn"].split(":")
         with outages_translated():
-            response = await client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
-            policy = json.loads(response["Attributes"].get("RedrivePolicy", "{}"))
-            if dlq_url is None and "deadLetterTargetArn" in policy:
-                _, _, _, _, account, name = policy["deadLetterTargetArn"].split(":")
-                found = await client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
-                dlq_url = found["QueueUrl"]
-            if dlq_url is not None:
-                await client.get_queue_attributes(QueueUrl=dlq_url, AttributeNames=["QueueArn"])
-    except MissingQueueError as error:
-        raise SettingsError([f"there is no queue {dlq_url or url}"]) from error
+            found = await client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
+        dlq_url = found["QueueUrl"]
     if dlq_url is None:
         raise SettingsError(
             [
@@ -219,7 +214,17 @@ async def check_queue(client: "SQSClient", url: str, dlq_url: str | None) -> str
         )
     if dlq_url == url:
         raise SettingsError(["POLLER_DLQ_URL is the queue itself"])
+    await _read_attributes(client, dlq_url)
     return dlq_url
+
+
+async def _read_attributes(client: "SQSClient", url: str) -> Mapping[str, str]:
+    try:
+        with outages_translated():
+            response = await client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+    except MissingQueueError as error:
+        raise SettingsError([f"there is no queue {url}"]) from error
+    return cast("Mapping[str, str]", response["Attributes"])
 
 
 @contextmanager
