@@ -89,7 +89,12 @@ def test_what_asks_for_nothing_is_ignored(body: str, reason: str) -> None:
         (json.dumps({"bucket": "b", "key": "\ud800"}), "invalid_key"),
         (json.dumps({"bucket": "b", "key": "k" * 1025}), "invalid_key"),
         (json.dumps({"Records": [{"eventName": "ObjectCreated:Put", "s3": []}]}), "missing_bucket"),
+        (json.dumps({"bucket": "arn:aws:s3:::b", "key": "k"}), "invalid_bucket"),
+        (json.dumps({"bucket": "\ud800", "key": "k"}), "invalid_bucket"),
         (make_application_body(video_id=True), "invalid_video_id"),
+        (make_application_body(video_id="\ud800"), "invalid_video_id"),
+        (make_application_body(video_id="8\x004"), "invalid_video_id"),
+        (make_application_body(video_id="8" * 201), "invalid_video_id"),
         (make_application_body(video_id={"a": 1}), "invalid_video_id"),
         (make_application_body(video_id=""), "invalid_video_id"),
         (make_sns_body(make_sns_body(make_sns_body(make_sns_body("{}")))), "unknown_shape"),
@@ -173,4 +178,4 @@ def test_a_key_survives_its_encoding(bucket: str, key: str) -> None:
         assert (parsed.videos[0].bucket, parsed.videos[0].key) == (bucket, key)
     else:
         assert isinstance(parsed, Reject)
-        assert parsed.reason == "invalid_key"
+        assert parsed.reason in {"invalid_key", "invalid_bucket"}

@@ -8,6 +8,8 @@ from typing import assert_never
 
 MAX_ID_LENGTH = 200
 _KEY = re.compile(r"videos/([0-9]+)/[^/]+")
+_NOT_TEXT = re.compile("[\x00\ud800-\udfff]")
+"""What Postgres cannot store as text."""
 _DIGIT_STEM = re.compile(r"([0-9]+)(\.[^./]*)?")
 
 
@@ -74,8 +76,8 @@ def parse_explicit_id(value: object) -> str | None:
         kind = type(value).__name__
         raise ValueError(f"must be a string or an integer, not {kind}")  # noqa: TRY004 - bad data
     text = str(value).strip()
-    if not 0 < len(text) <= MAX_ID_LENGTH or "\x00" in text:
-        raise ValueError(f"must have 1 to {MAX_ID_LENGTH} characters and no NUL")
+    if not 0 < len(text) <= MAX_ID_LENGTH or _NOT_TEXT.search(text):
+        raise ValueError(f"must have 1 to {MAX_ID_LENGTH} characters, without NUL or broken UTF-8")
     return text
 
 

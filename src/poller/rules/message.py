@@ -1,6 +1,7 @@
 """The one reader of queue messages: any text in; requests, an ignore or a rejection out."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from poller.rules.identity import (
 )
 
 MAX_KEY_BYTES = 1024
+# Wider than today's rule, because old buckets have capitals and underscores; an ARN is no name.
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _MAX_ENVELOPES = 3
 _MAX_RECORDS = 1000
 
@@ -169,7 +172,9 @@ def _video(
         raise _RejectedError("missing_bucket", "the bucket is missing or no text")
     if not isinstance(key, str) or not key:
         raise _RejectedError("missing_key", "the object key is missing or no text")
-    if not _is_key(key) or not _is_key(bucket):
+    if not _BUCKET.fullmatch(bucket):
+        raise _RejectedError("invalid_bucket", f"{bucket[:100]!r} cannot be a bucket's name")
+    if not _is_key(key):
         raise _RejectedError(
             "invalid_key", f"not an object key: over {MAX_KEY_BYTES} bytes, NUL or broken UTF-8"
         )
