@@ -30,7 +30,6 @@ from poller.stages import Stages
 log = structlog.get_logger("poller.consumer")
 
 _RELEASE_SECONDS = 10.0
-_MAX_PAUSE = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class Consumer:
         self._interruptible: set[asyncio.Task[None]] = set()
         self._outages = 0
         self.waiting_since = asyncio.get_running_loop().time()
-        """Monotonic time since which the loop waits for the queue."""
+        """Monotonic time of the last completed receive, or since when a slot is free again."""
         self.outage: UnavailableError | None = None
         """What is away, while something is."""
 
@@ -81,8 +80,8 @@ class Consumer:
         while not self._stopping.is_set():
             if not self.has_free_slot:
                 await self._wait_for_slot()
+                self.waiting_since = asyncio.get_running_loop().time()
                 continue
-            self.waiting_since = asyncio.get_running_loop().time()
             await self._pause_in_outage()
             messages = await self._receive()
             for message in messages:
@@ -119,6 +118,7 @@ class Consumer:
             return []
         if self.outage is not None and self.outage.system == "sqs":
             self._note_recovery()
+        self.waiting_since = asyncio.get_running_loop().time()
         metrics.MESSAGES_RECEIVED.inc(len(messages))
         metrics.LAST_RECEIVE.set_to_current_time()
         return messages
@@ -192,8 +192,9 @@ class Consumer:
 
     async def _pause_in_outage(self) -> None:
         if self._outages:
-            pause = min(backoff(self._outages, random.random()), _MAX_PAUSE)
-            await self._wait_for_stop(pause.total_seconds())
+            pause = backoff(self._outages, random.random()).total_seconds()
+            # Never so long that the loop looks dead to /healthz.
+            await self._wait_for_stop(min(pause, max(1, self._intake.wait_seconds)))
 
     async def _wait_for_slot(self) -> None:
         stopped = asyncio.create_task(self._stopping.wait(), name="stop")

@@ -18,6 +18,8 @@ log = structlog.get_logger("poller.watch")
 
 STUCK_SECONDS = 600.0
 """A video that shows no progress for this long: its decoder would have been killed long before."""
+_MIN_RECEIVE_LIMIT = 10.0
+"""For polls that are so short that a busy machine delays three of them."""
 _DEPTH_SECONDS = 15.0
 _PING_SECONDS = 3.0
 
@@ -41,7 +43,7 @@ class Watch:
         self._device = device
         self._busy_seen = 0.0
         self._restarts_seen = 0
-        self._receive_limit = max(3 * wait_seconds, 30.0)
+        self._receive_limit = max(3 * wait_seconds, _MIN_RECEIVE_LIMIT)
         self._late_limit = lease_seconds / 2
 
     async def alive(self) -> list[str]:

@@ -15,7 +15,7 @@ from poller.local.resources import Clients
 from poller.pipeline import Limits, Pipeline
 from poller.postgres.pool import Pool
 from poller.postgres.results import Results
-from poller.rules.verdict import Failed, Interrupted, Outcome, Superseded
+from poller.rules.verdict import Duplicate, Failed, Interrupted, Outcome, Superseded
 from poller.s3 import ObjectRevision, Objects
 from poller.sqs import Queue
 from poller.stages import Stages
@@ -103,6 +103,29 @@ async def test_a_device_that_does_not_come_up(
     else:
         assert isinstance(outcome, Failed)
         assert tuple(row) == ("failed", 1, "device_fault")
+
+
+async def test_a_failure_that_was_not_settled_is_settled_again(
+    objects: Objects,
+    connections: Pool,
+    inbox: Queue,
+    tmp_path: Path,
+    clients: Clients,
+    bucket: str,
+) -> None:
+    """The message that led to the failure fails again; another one's video is a duplicate."""
+    await clients.s3.put_object(Bucket=bucket, Key="k", Body=b"no video")
+    request = (bucket, "k")
+
+    first = await run(objects, connections, inbox, tmp_path, Device("cpu"), request)
+    again = await run(objects, connections, inbox, tmp_path, Device("cpu"), request, 2)
+    await connections.execute("UPDATE analyses SET lease_message_id = 'another'")
+    other = await run(objects, connections, inbox, tmp_path, Device("cpu"), request)
+
+    assert isinstance(first, Failed)
+    assert again == first
+    assert first.reason == "not_a_video"
+    assert other == Duplicate("failed")
 
 
 async def test_attempts_run_out(

@@ -34,7 +34,7 @@ async def put_secret(name: str, value: str) -> str:
             made = await client.create_secret(Name=name, SecretString=value)
         except client.exceptions.ResourceExistsException:
             made = await client.put_secret_value(SecretId=name, SecretString=value)
-        return made["ARN"]
+        return str(made["ARN"])
 
 
 @pytest.mark.usefixtures("secretsmanager")

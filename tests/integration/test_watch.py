@@ -1,0 +1,108 @@
+"""What `/healthz` and `/readyz` say while a server does not answer."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tests.factories import make_message
+from tests.integration.conftest import opened_pool
+from tests.integration.test_heartbeat import claim_new, make_claims
+from tests.proxy import proxied
+
+from inference.analyze import Analyzer
+from inference.analyze import Limits as DecodeLimits
+from inference.device import Device
+from poller import sqs
+from poller.consumer import Consumer, Intake
+from poller.heartbeat import Heartbeats
+from poller.pipeline import Limits, Pipeline
+from poller.postgres.pool import Pool
+from poller.postgres.results import Results
+from poller.rules.lease import Schedule
+from poller.s3 import Objects
+from poller.settle import Settlement
+from poller.sqs import Queue
+from poller.watch import Watch
+from poller.workspace import open_workspace
+
+
+async def faults(watch: Watch, word: str, seconds: float) -> str:
+    """Wait until it is no longer alive for a reason with this word in it."""
+    async with asyncio.timeout(seconds):
+        while True:
+            for fault in await watch.alive():
+                if word in fault:
+                    return fault
+            await asyncio.sleep(0.1)
+
+
+class Parts:
+    """A consumer and its watch on given connections."""
+
+    def __init__(self, inbox: Queue, objects: Objects, connections: Pool, directory: Path) -> None:
+        claims = make_claims(connections)
+        device = Device("cpu")
+        self.heartbeats = Heartbeats(
+            claims, inbox, Schedule(timedelta(seconds=8), timedelta(seconds=0.5))
+        )
+        with open_workspace(directory) as workspace:
+            pipeline = Pipeline(
+                objects,
+                claims,
+                self.heartbeats,
+                Analyzer(device, sample_fps=5.0, limits=DecodeLimits(max_seconds=60), batch_size=8),
+                Results(connections),
+                workspace,
+                Limits(10**9, 3),
+            )
+        self.consumer = Consumer(inbox, pipeline, Settlement(inbox, inbox), Intake(1, 1, 30, ()))
+        self.watch = Watch(
+            self.consumer, self.heartbeats, connections, device, wait_seconds=1, lease_seconds=4
+        )
+
+
+async def test_a_queue_that_does_not_answer(
+    aws: dict[str, str],
+    queue: str,
+    objects: Objects,
+    connections: Pool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No receive completes although a slot is free: only a restart may help."""
+    async with proxied(aws["AWS_ENDPOINT_URL"]) as (url, proxy):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", url)
+        async with sqs.open_client(read_timeout=2, attempts=1) as client:
+            parts = Parts(Queue(client, queue), objects, connections, tmp_path)
+            loop = asyncio.create_task(parts.consumer.run())
+            before = await parts.watch.alive()
+            proxy.hold()
+
+            fault = await faults(parts.watch, "receive", 25)
+            proxy.restore()
+            parts.consumer.stop()
+            await loop
+
+    assert before == []
+    assert "slot is free" in fault
+
+
+async def test_a_heartbeat_that_is_late(
+    database_url: str, inbox: Queue, objects: Objects, tmp_path: Path
+) -> None:
+    """By half a lease, because Postgres does not answer; readiness says so too."""
+    async with proxied(database_url) as (url, proxy), opened_pool(url) as connections:
+        parts = Parts(inbox, objects, connections, tmp_path)
+        held = await claim_new(make_claims(connections, timedelta(seconds=60)))
+        async with parts.heartbeats.hold(held, make_message()):
+            before = await parts.watch.alive(), await parts.watch.ready()
+            proxy.hold()
+
+            fault = await faults(parts.watch, "late", 10)
+            unready = await parts.watch.ready()
+            proxy.restore()
+
+    assert before == ([], [])
+    assert "heartbeat" in fault
+    assert unready != []
