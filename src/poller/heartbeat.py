@@ -37,6 +37,8 @@ class Heartbeat:
         now = asyncio.get_running_loop().time()
         self.due = now
         """Monotonic time at which the next beat should start."""
+        self.lag = 0.0
+        """Seconds by which the latest beat started late."""
         self.lease_until = now + self._lease
         """Monotonic time until which the lease holds at least."""
         self.progress = 0.0
@@ -56,7 +58,7 @@ class Heartbeat:
         """
         loop = asyncio.get_running_loop()
         while True:
-            metrics.HEARTBEAT_LAG.set(max(0.0, loop.time() - self.due))
+            self.lag = max(0.0, loop.time() - self.due)
             await self._extend_lease()
             self._is_cut_off_safe = False
             await self._extend_visibility()
@@ -168,6 +170,10 @@ class Heartbeats:
     def late_by(self, now: float) -> float:
         """Seconds by which the latest heartbeat is overdue."""
         return max((now - beat.due for beat in self._active), default=0.0)
+
+    def lag(self, now: float) -> float:
+        """Seconds by which the worst of the latest beats was late, or the next one is by now."""
+        return max((max(beat.lag, now - beat.due) for beat in self._active), default=0.0)
 
     def stuck_for(self, now: float) -> float:
         """Seconds since the least busy video made progress."""

@@ -74,7 +74,7 @@ class Watch:
     def refresh(self) -> None:
         """Bring the gauges up to date."""
         now = asyncio.get_running_loop().time()
-        metrics.HEARTBEAT_LAG.set(max(0.0, self._heartbeats.late_by(now)))
+        metrics.HEARTBEAT_LAG.set(self._heartbeats.lag(now))
         metrics.LEASE_REMAINING.set(self._heartbeats.shortest_lease(now) or 0.0)
         device = self._device
         metrics.DEVICE_MEMORY.set(device.memory_bytes)
