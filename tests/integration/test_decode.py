@@ -1,6 +1,7 @@
 """Decoding in a process of its own: exact times, damage, limits, and nothing left behind."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from tests.factories_video import (
     run_ffmpeg,
 )
 
+from inference.backends import DamageError, ErrorLog, read_with_decord
+from inference.probe import probe
 from inference.sampling import sample_indices
 
 FASTSTART = {"movflags": "faststart"}
@@ -253,3 +256,14 @@ async def test_nothing_can_be_decoded(tmp_path: Path) -> None:
     (gap,) = decoded.gaps
     assert decoded.times_ms == []
     assert (gap.start_ms, gap.end_ms) == pytest.approx((0, 2000))
+
+
+def test_decord_begins_elsewhere(tmp_path: Path) -> None:
+    """If decord's first picture is not the one that the probe decoded, none of it is used."""
+    path = make_video(tmp_path / "v.mp4")
+    facts = probe(path, 3600, lambda: None)
+    assert facts.first_picture is not None
+    other = replace(facts, first_picture=facts.first_picture + np.uint8(1))
+
+    with pytest.raises(DamageError, match="another picture"):
+        next(read_with_decord(path, other, sample_fps=None, threads=1, log=ErrorLog()))

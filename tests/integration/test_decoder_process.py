@@ -229,13 +229,15 @@ asyncio.run(main())
 
 
 async def test_parent_is_killed(tmp_path: Path) -> None:
-    """A decoder whose service is killed dies with it."""
+    """A decoder whose service is killed dies with it, even one that hangs."""
     path = make_long_video(tmp_path)
     parent = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", PARENT, str(SOURCE), str(path)), stdout=asyncio.subprocess.PIPE
     )
     assert parent.stdout is not None
-    decoder = os.pidfd_open(int(await asyncio.wait_for(parent.stdout.readline(), 60)))
+    pid = int(await asyncio.wait_for(parent.stdout.readline(), 60))
+    decoder = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGSTOP)
 
     parent.kill()
     await parent.wait()
