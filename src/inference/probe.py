@@ -182,11 +182,6 @@ class _Scan:
             self.losses.add(pts)
         if packet.is_keyframe:
             self.keyframes.append(pts)
-        seconds = (pts - self.pts[0]) * (self.stream.time_base or Fraction(1))
-        if abs(seconds) > self.max_seconds:
-            raise VideoRejectedError(
-                "too_long", f"a frame at {float(seconds):.1f} s, at most {self.max_seconds:g} s"
-            )
 
     def _look(self, packet: "Packet[Stream]") -> None:
         """Decode up to the first picture: only it knows its rotation for sure."""
