@@ -30,6 +30,8 @@ LONG_SIDE = 256
 """Working frames are at most this wide or high: PySceneDetect's default effective width."""
 
 _TICK_PACKETS = 4096
+_DECORD_FILE_BYTES = 32 << 20
+"""decord keeps all packets that it has read ahead in memory, up to the whole file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +273,7 @@ class _Scan:
         reasons = {
             "decord may lose the beginning of a transport stream": "mpegts"
             in self.container.format.name,
+            "the file is too large for decord's memory": self.container.size > _DECORD_FILE_BYTES,
             "pictures were lost before the file was written": bool(self.losses),
             "lost pictures could not be noticed": self._is_h264() and self.numbers is None,
             "an edit list discards packets": self.discarded > 0,

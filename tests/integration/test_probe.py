@@ -241,3 +241,16 @@ def test_one_frame(tmp_path: Path) -> None:
 
     assert facts.info.frames == 1
     assert facts.info.duration_seconds == pytest.approx(1 / 24, abs=0.001)
+
+
+def test_large_file(tmp_path: Path) -> None:
+    """A large file is read packet by packet: decord would hold all of it in memory."""
+    path = make_video(tmp_path / "v.mp4")
+    padding = 33 << 20
+    with path.open("ab") as file:
+        file.write(padding.to_bytes(4, "big") + b"free")
+        file.truncate(file.tell() - 8 + padding)
+
+    facts = run_probe(path)
+
+    assert facts.tolerant_because == "the file is too large for decord's memory"
