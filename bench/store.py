@@ -3,7 +3,7 @@
 import os
 import statistics
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import numpy as np
@@ -13,7 +13,7 @@ from inference.analyze import Analysis
 from inference.events import PIPELINE, Embedding, Event, Results
 from inference.frames import VideoInfo
 from poller.postgres import pool, results
-from poller.postgres.claims import Claimed, Claims, Delivery
+from poller.postgres.claims import Claimed, Claims, Content, Delivery
 from poller.rules.message import VideoRequest
 
 EVENTS, EMBEDDINGS, ROUNDS = 10_000, 2_000, 5
@@ -74,7 +74,9 @@ async def _copy_bare(connections: pool.Pool, claim: Claimed, analysis: Analysis)
 async def _claim(connections: pool.Pool, key: str) -> Claimed:
     claims = Claims(connections, owner="bench", lease=timedelta(minutes=10), pipeline=PIPELINE)
     video = await claims.bind(VideoRequest("bench", key, None))
-    found = await claims.claim(video, "r", 1, Delivery("m", uuid4(), is_redriven=False))
+    found = await claims.claim(
+        video, Content("r", 1, datetime.now(UTC)), Delivery("m", uuid4(), is_redriven=False)
+    )
     assert isinstance(found, Claimed)  # noqa: S101 - the key is new
     return found
 

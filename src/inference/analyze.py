@@ -37,7 +37,9 @@ class Analysis:
 
 
 Progress = Callable[[float, int], None]
-"""Called with the fraction done, 0..1, and the number of frames in the batch just inferred."""
+"""Called with the fraction done, 0..1, and the number of frames in the batch just inferred.
+
+Between batches it is called with (0, 0) whenever the decoder shows that it works."""
 
 
 class Analyzer:
@@ -57,6 +59,14 @@ class Analyzer:
         self._limits = limits
         self._batch_size = batch_size
         self._decoder_threads = decoder_threads
+
+    async def start(self) -> None:
+        """Start the device now, rather than with the first video.
+
+        Raises:
+            DeviceFaultError: it does not come up.
+        """
+        await self._device.start()
 
     async def analyze(self, path: Path, on_progress: Progress) -> Analysis:
         """Analyse one local file. Cancelling kills its decoder and frees its memory.
@@ -78,7 +88,9 @@ class Analyzer:
         async with AsyncExitStack() as stack:
             slabs = Slabs.create(_SLABS, self._batch_size * _FRAME_BYTES)
             stack.callback(slabs.close)
-            decoding = await stack.enter_async_context(Decoding(request, self._limits, slabs))
+            decoding = await stack.enter_async_context(
+                Decoding(request, self._limits, slabs, lambda: on_progress(0.0, 0))
+            )
             video = await stack.enter_async_context(self._device.open(slabs))
             timeline = Timeline(source_fps=decoding.opened.info.fps, sample_fps=self._sample_fps)
             return await _Run(decoding, video, timeline, on_progress).complete()

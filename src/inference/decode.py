@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +76,16 @@ class Decoding:
     opened: Opened
     """What the probe found; there once the context is entered."""
 
-    def __init__(self, request: Request, limits: Limits, slabs: Slabs) -> None:
+    def __init__(
+        self,
+        request: Request,
+        limits: Limits,
+        slabs: Slabs,
+        on_alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_alive` is called when the decoder says that it works, between batches too."""
         self._request = request
+        self._on_alive = on_alive
         self._limits = limits
         self._slabs = slabs
         self._held: set[int] = set()
@@ -206,6 +214,7 @@ class Decoding:
         self._waited += time.monotonic() - start
         if not line.endswith(b"\n"):
             raise await self._failure("it ended early")
+        self._on_alive()
         try:
             return parse_line(line)
         except WireError as error:

@@ -135,7 +135,10 @@ class Device:
         number = next(self._numbers)
         # The descriptor goes first and nothing is awaited in between: the process takes one for
         # each `open` it reads, in order.
-        socket.send_fds(run.descriptors, [b"slabs"], [slabs.fd])
+        try:
+            socket.send_fds(run.descriptors, [b"slabs"], [slabs.fd])
+        except OSError as error:
+            raise DeviceFaultError(f"the device process is gone: {error}") from error
         request = {"slab_count": slabs.count, "slab_bytes": slabs.slab_bytes}
         run.send({"kind": "open", "video": number, **request}, {})
         try:

@@ -12,11 +12,13 @@ from poller import metrics
 from poller.errors import UnavailableError
 from poller.pipeline import Pipeline
 from poller.rules.backoff import backoff
-from poller.rules.message import Ignore, Reject, Requests, parse_message
+from poller.rules.message import Ignore, Reject, Requests, VideoRequest, parse_message
 from poller.rules.verdict import (
     Ack,
     DeadLetter,
+    Failed,
     Hide,
+    Interrupted,
     Outcome,
     Postponed,
     Stored,
@@ -56,20 +58,31 @@ class Consumer:
         self._stopping = asyncio.Event()
         self._jobs: set[asyncio.Task[None]] = set()
         self._interruptible: set[asyncio.Task[None]] = set()
-        self._outages = 0
+        self._missed: VideoRequest | None = None
+        self.faults_in_a_row = 0
+        """Outages since something was stored."""
         self.waiting_since = asyncio.get_running_loop().time()
         """Monotonic time of the last completed receive, or since when a slot is free again."""
-        self.outage: UnavailableError | None = None
-        """What is away, while something is."""
+        self.outage: str | None = None
+        """The system that is away, while one is."""
+        self.stopped_at: float | None = None
+        """Monotonic time of the first `stop`."""
 
     @property
     def has_free_slot(self) -> bool:
-        """Whether the loop should be receiving."""
-        return len(self._jobs) < self._intake.slots and not self._stopping.is_set()
+        """Whether another message could be worked on."""
+        return len(self._jobs) < self._intake.slots and self.stopped_at is None
+
+    @property
+    def should_receive(self) -> bool:
+        """Whether receives should be completing: not while something else is being waited for."""
+        return self.has_free_slot and self.outage in (None, "sqs")
 
     def stop(self) -> None:
         """Receive no more. Saying it twice changes nothing."""
-        self._stopping.set()
+        if self.stopped_at is None:
+            self.stopped_at = asyncio.get_running_loop().time()
+            self._stopping.set()
 
     async def run(self) -> None:
         """Receive and work until `stop`.
@@ -82,42 +95,41 @@ class Consumer:
                 await self._wait_for_slot()
                 self.waiting_since = asyncio.get_running_loop().time()
                 continue
-            await self._pause_in_outage()
-            messages = await self._receive()
-            for message in messages:
+            await self._wait_out_outage()
+            if self._stopping.is_set():
+                return
+            for message in await self._receive():
                 if self._stopping.is_set():
                     await self._settlement.apply(message, Hide(timedelta(0)), Stages(), [])
                 else:
                     self._start(message)
 
-    async def drain(self, deadline: float) -> None:
-        """Let work finish until the monotonic `deadline`, then interrupt what is left of it."""
-        self.stop()
-        if not self._jobs:
+    async def drain(self, seconds: float) -> None:
+        """Let work finish for so long since `stop`, then interrupt what is left of it."""
+        if not self._jobs or self.stopped_at is None:
             return
+        deadline = self.stopped_at + seconds - _RELEASE_SECONDS
         now = asyncio.get_running_loop().time()
-        await asyncio.wait(self._jobs, timeout=max(0.0, deadline - _RELEASE_SECONDS - now))
+        await asyncio.wait(self._jobs, timeout=max(0.0, deadline - now))
         for job in self._interruptible:
             job.cancel("draining")
         if self._jobs:
             await asyncio.wait(self._jobs, timeout=_RELEASE_SECONDS)
 
     async def _receive(self) -> list[Message]:
-        # In an outage one message at a time finds out whether it is over: each delivery counts
-        # against the queue's maxReceiveCount.
-        limit = 1 if self._outages else self._intake.slots - len(self._jobs)
         try:
             messages = await self._inbox.receive(
-                limit=limit,
+                limit=self._intake.slots - len(self._jobs),
                 wait_seconds=self._intake.wait_seconds,
                 visibility_seconds=self._intake.visibility_seconds,
             )
         except UnavailableError as error:
             log.warning("queue.unavailable", error=str(error))
-            self._note_outage(error)
+            self.outage, self._missed = "sqs", None
+            self.faults_in_a_row += 1
             return []
-        if self.outage is not None and self.outage.system == "sqs":
-            self._note_recovery()
+        if self.outage == "sqs":
+            self.outage = None
         self.waiting_since = asyncio.get_running_loop().time()
         metrics.MESSAGES_RECEIVED.inc(len(messages))
         metrics.LAST_RECEIVE.set_to_current_time()
@@ -163,38 +175,42 @@ class Consumer:
             case Reject(reason, detail):
                 metrics.ERRORS.labels(reason).inc()
                 return DeadLetter(reason, detail, attempts=0)
-            case Requests(videos, ignored):
+            case Requests(videos, ignored, rejected):
+                outcomes += [Failed(one.reason, one.detail, attempts=0) for one in rejected]
                 metrics.RECORDS_IGNORED.labels("other_event").inc(ignored)
                 for video in videos:
                     outcome = await self._pipeline.run(video, message, stages)
                     outcomes.append(outcome)
-                    self._note(outcome)
+                    self._note(outcome, video)
                 return decide(outcomes)
             case _:
                 assert_never(parsed)
 
-    def _note(self, outcome: Outcome) -> None:
+    def _note(self, outcome: Outcome, request: VideoRequest) -> None:
         match outcome:
-            case Postponed(_, cause):
-                self._note_outage(UnavailableError(cause.removesuffix("_unavailable"), cause))
+            case Postponed(_, _, str(away)) | Interrupted(_, str(away)):
+                self.outage, self._missed = away, request
+                self.faults_in_a_row += 1
             case Stored():
-                self._note_recovery()
+                self.faults_in_a_row = 0
             case _:
                 return
 
-    def _note_outage(self, error: UnavailableError) -> None:
-        self._outages += 1
-        self.outage = error
+    async def _wait_out_outage(self) -> None:
+        """Receive nothing until the system that is away answers again.
 
-    def _note_recovery(self) -> None:
-        self._outages = 0
-        self.outage = None
-
-    async def _pause_in_outage(self) -> None:
-        if self._outages:
-            pause = backoff(self._outages, random.random()).total_seconds()
-            # Never so long that the loop looks dead to /healthz.
+        Each delivery counts against the queue's maxReceiveCount, and none could be worked on.
+        """
+        while self.outage is not None and not self._stopping.is_set():
+            pause = backoff(self.faults_in_a_row, random.random()).total_seconds()
             await self._wait_for_stop(min(pause, max(1, self._intake.wait_seconds)))
+            if self.outage == "sqs" or self._missed is None:
+                return  # the next receive is what tells
+            if await self._pipeline.is_back(self.outage, self._missed):
+                self.outage = None
+                self.waiting_since = asyncio.get_running_loop().time()
+            else:
+                self.faults_in_a_row += 1
 
     async def _wait_for_slot(self) -> None:
         stopped = asyncio.create_task(self._stopping.wait(), name="stop")

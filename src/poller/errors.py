@@ -18,6 +18,15 @@ class PermanentError(Exception):
         self.detail = detail
 
 
+class RetryableError(Exception):
+    """Try this video again later, a few times: the fault may be its own."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
 class UnavailableError(Exception):
     """A system that we need is away. No video is to blame, so no attempt is counted."""
 

@@ -7,6 +7,8 @@ from aiohttp import web
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from poller.errors import SettingsError
+
 Check = Callable[[], Awaitable[list[str]]]
 """Names what is wrong; empty when all is well."""
 
@@ -37,7 +39,10 @@ async def serve(
     try:
         # One address family: with two, port 0 would be a different port in each.
         site = web.TCPSite(runner, "0.0.0.0", port)  # noqa: S104 - Prometheus comes from outside
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            raise SettingsError([f"POLLER_HTTP_PORT={port}: {error.strerror}"]) from error
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()

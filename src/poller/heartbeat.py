@@ -16,6 +16,7 @@ from poller.sqs import Message, Queue, StaleReceiptError
 log = structlog.get_logger("poller.heartbeat")
 
 _RETRY_SECONDS = 1.0
+_MIN_PATIENCE_SECONDS = 1.0
 
 
 class Heartbeat:
@@ -50,6 +51,10 @@ class Heartbeat:
         self.progress = min(1.0, max(self.progress, progress))
         self.progressed_at = asyncio.get_running_loop().time()
 
+    def keep(self) -> None:
+        """Note that the work goes on, although it cannot tell how far it is."""
+        self.progressed_at = asyncio.get_running_loop().time()
+
     async def run(self) -> None:
         """Beat at once and then once in each interval, until `stop`.
 
@@ -81,7 +86,9 @@ class Heartbeat:
         while True:
             started = loop.time()
             try:
-                async with asyncio.timeout_at(max(self.lease_until, started + 0.1)):
+                # A connection that hangs must not cost the lease: the next try has another.
+                patience = max(_MIN_PATIENCE_SECONDS, self._interval / 3)
+                async with asyncio.timeout_at(min(started + patience, self.lease_until + 0.1)):
                     await self._claims.extend(self._claim, self.progress)
             except LeaseLostError:
                 metrics.HEARTBEATS.labels("lost").inc()
@@ -146,8 +153,11 @@ class Heartbeats:
             try:
                 await beat.run()
             except LeaseLostError as error:
+                lost.append(error)
+            finally:
+                # Without a heartbeat the work must not go on, whatever ended it.
                 if not beat.is_stopped:
-                    lost.append(error)
+                    lost.append(LeaseLostError("heartbeat"))
                     owner.cancel("lease lost")
 
         beats = asyncio.create_task(run(), name=f"heartbeat-{claim.analysis_id}")
@@ -162,6 +172,8 @@ class Heartbeats:
             self._active.discard(beat)
             beat.stop(beats)
             await asyncio.wait([beats])
+            if not beats.cancelled() and (error := beats.exception()) is not None:
+                log.error("heartbeat.crashed", exc_info=error)
 
     def shortest_lease(self, now: float) -> float | None:
         """Seconds left on the lease that ends first; None when none is held."""

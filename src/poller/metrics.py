@@ -50,5 +50,7 @@ DEVICE_RESTARTS = Counter("poller_device_restarts_total", "Restarts of the devic
 EVENTS_STORED = Counter("poller_events_stored_total", "Timeline events committed", ["event_type"])
 EMBEDDINGS_STORED = Counter("poller_embeddings_stored_total", "Embedding vectors committed")
 ERRORS = Counter("poller_errors_total", "Errors by kind", ["kind"])
-TASK_PROTECTION = Gauge("poller_task_protection", "1 while this ECS task is protected")
+TASK_PROTECTION = Gauge(
+    "poller_task_protection", "1 while this ECS task is protected; not used yet"
+)
 DRAIN_SECONDS = Gauge("poller_drain_seconds", "How long the drain has taken so far")

@@ -13,6 +13,7 @@ from poller.postgres.claims import Claimed, Claims, Held, Terminal
 from poller.rules import verdict
 from poller.rules.failure import Abandon, Fail, GiveBack, Remedy, Supersede
 from poller.rules.lease import plan_busy_wait
+from poller.rules.message import VideoRequest
 from poller.rules.verdict import Outcome
 from poller.sqs import Message
 
@@ -38,18 +39,31 @@ def decide_unclaimed(found: Held | Terminal, message: Message, jitter: float) ->
             assert_never(found)
 
 
-async def apply_remedy(claims: Claims, claim: Claimed | None, remedy: Remedy) -> Outcome:
-    """Write the remedy down under the fence, where there is a claim, and name the outcome."""
+async def apply_remedy(claims: Claims, claim: Claimed, remedy: Remedy) -> Outcome:
+    """Write the remedy down under the fence and name the outcome."""
     try:
-        if claim is not None:
-            await _record(claims, claim, remedy)
+        await _record(claims, claim, remedy)
     except LeaseLostError as error:
         remedy = Abandon(error.cause)
     except UnavailableError as error:
         # The lease runs out by itself; the next claim finds out what is to be done.
         metrics.ERRORS.labels(error.system).inc()
-        return verdict.Postponed(_AFTER_OUTAGE, f"{error.system}_unavailable")
-    return _outcome(remedy, claim.attempts if claim else 0)
+        return verdict.Postponed(_AFTER_OUTAGE, f"{error.system}_unavailable", away=error.system)
+    return _outcome(remedy, claim.attempts)
+
+
+async def fail_unclaimed(
+    claims: Claims, request: VideoRequest, message: Message, remedy: Remedy
+) -> Outcome:
+    """Name the outcome of a video that could not be claimed, and write down what it means."""
+    if isinstance(remedy, Fail) and remedy.reason in ("object_missing", "object_forbidden"):
+        try:
+            await claims.fail_unheld(request, remedy.reason, remedy.detail, message.id)
+        except UnavailableError as error:
+            return verdict.Postponed(
+                _AFTER_OUTAGE, f"{error.system}_unavailable", away=error.system
+            )
+    return _outcome(remedy, attempts=0)
 
 
 async def _record(claims: Claims, claim: Claimed, remedy: Remedy) -> None:
@@ -57,8 +71,8 @@ async def _record(claims: Claims, claim: Claimed, remedy: Remedy) -> None:
         case Fail(reason, detail):
             await claims.fail(claim, reason, detail)
             metrics.VIDEOS_FINISHED.labels("failed").inc()
-        case GiveBack(after, cause, detail):
-            await claims.postpone(claim, after, counted=False, reason=cause, detail=detail)
+        case GiveBack(after, cause, detail, _, counted):
+            await claims.postpone(claim, after, counted=counted, reason=cause, detail=detail)
             metrics.VIDEOS_FINISHED.labels("retry").inc()
         case Supersede():
             await claims.supersede(claim)
@@ -74,10 +88,12 @@ def _outcome(remedy: Remedy, attempts: int) -> Outcome:
         case Fail(reason, detail):
             metrics.ERRORS.labels(reason).inc()
             return verdict.Failed(reason, detail, attempts)
-        case GiveBack(after, cause, detail):
+        case GiveBack(after, cause, detail, away):
             metrics.ERRORS.labels(cause).inc()
             log.warning("video.given_back", cause=cause, detail=detail, after=after.total_seconds())
-            return verdict.Postponed(after, cause) if after else verdict.Interrupted(cause)
+            if after:
+                return verdict.Postponed(after, cause, away)
+            return verdict.Interrupted(cause, away)
         case Supersede():
             return verdict.Superseded()
         case Abandon(cause):
@@ -88,7 +104,9 @@ def _outcome(remedy: Remedy, attempts: int) -> Outcome:
 
 
 def note_batch(frames: int) -> None:
-    """Count a batch that the device has analysed."""
+    """Count a batch that the device has analysed; 0 frames are none."""
+    if frames == 0:
+        return
     metrics.FRAMES_INFERRED.inc(frames)
     metrics.BATCH_FRAMES.observe(frames)
 

@@ -10,12 +10,19 @@ from datetime import timedelta
 from uuid import uuid4
 
 from inference.analyze import Analyzer
-from poller.errors import PermanentError
+from inference.errors import DeviceFaultError
+from poller.errors import PermanentError, RetryableError, UnavailableError
 from poller.heartbeat import Heartbeats
-from poller.outcomes import apply_remedy, decide_unclaimed, note_batch, note_stored
-from poller.postgres.claims import Claimed, Claims, Delivery
+from poller.outcomes import (
+    apply_remedy,
+    decide_unclaimed,
+    fail_unclaimed,
+    note_batch,
+    note_stored,
+)
+from poller.postgres.claims import Claimed, Claims, Content, Delivery
 from poller.postgres.results import Results
-from poller.rules.failure import EXPECTED, GiveBack, decide_remedy
+from poller.rules.failure import EXPECTED, GiveBack, Tries, decide_remedy
 from poller.rules.message import VideoRequest
 from poller.rules.verdict import Outcome, Stored
 from poller.s3 import ObjectRevision, Objects
@@ -62,26 +69,53 @@ class Pipeline:
         stages.ids = {"bucket": request.bucket, "key": request.key}
         try:
             with stages.timed("claim"):
-                revision = await self._objects.head(request.bucket, request.key)
+                content = await self._objects.head(request.bucket, request.key)
                 video_id = await self._claims.bind(request)
-                delivery = Delivery(message.id, uuid4(), "reason" in message.attributes)
                 found = await self._claims.claim(
-                    video_id, revision.revision, revision.size_bytes, delivery
+                    video_id,
+                    Content(content.revision, content.size_bytes, content.modified_at),
+                    Delivery(message.id, uuid4(), is_redriven=message.is_redriven),
                 )
             if not isinstance(found, Claimed):
                 return decide_unclaimed(found, message, random.random())
             claim = found
             stages.ids |= {"video_id": str(video_id), "analysis_id": claim.analysis_id}
-            await self._work(claim, revision, message, stages)
+            await self._work(claim, content, message, stages)
         except EXPECTED as error:
-            remedy = decide_remedy(error, message.receive_count, random.random())
-            return await apply_remedy(self._claims, claim, remedy)
+            remedy = decide_remedy(error, self._tries(claim, message), random.random())
+            if claim is None:
+                return await fail_unclaimed(self._claims, request, message, remedy)
+            return await asyncio.shield(apply_remedy(self._claims, claim, remedy))
         except asyncio.CancelledError:
             if claim is not None:
                 stopped = GiveBack(timedelta(0), "interrupted", "the worker is stopping")
                 await asyncio.shield(apply_remedy(self._claims, claim, stopped))
             raise
         return Stored()
+
+    async def is_back(self, system: str, request: VideoRequest) -> bool:
+        """Ask a system that was away; `request` is the video that missed it."""
+        try:
+            match system:
+                case "postgres":
+                    await self._claims.ping()
+                case "s3":
+                    await self._objects.head(request.bucket, request.key)
+                case "device":
+                    await self._analyzer.start()
+        except (UnavailableError, DeviceFaultError):
+            return False
+        except (PermanentError, RetryableError):
+            return True  # an answer, if not the one that was hoped for
+        return True
+
+    def _tries(self, claim: Claimed | None, message: Message) -> Tries:
+        return Tries(
+            attempts=claim.attempts if claim else message.receive_count,
+            max_attempts=self._limits.max_attempts,
+            device_faults=claim.device_faults if claim else 0,
+            receive_count=message.receive_count,
+        )
 
     async def _work(
         self, claim: Claimed, revision: ObjectRevision, message: Message, stages: Stages
@@ -90,7 +124,7 @@ class Pipeline:
         async with self._heartbeats.hold(claim, message) as beat, self._workspace.job() as job:
             with stages.timed("fetch"):
                 path = job / "video"
-                await self._objects.fetch(revision, path)
+                await self._objects.fetch(revision, path, beat.keep)
 
             def on_batch(progress: float, frames: int) -> None:
                 beat.report(progress)

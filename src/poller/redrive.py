@@ -1,16 +1,23 @@
 """Moving dead letters back to the queue that they came from."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import islice
 
 from poller.rules.message import Requests, VideoRequest, parse_message
-from poller.sqs import Message, Queue
+from poller.sqs import Message, Queue, StaleReceiptError
 
 HOLD_SECONDS = 900
-"""Letters that stay are hidden for as long as the walk takes, so that none is met twice."""
+"""Letters are hidden for as long as the walk takes, so that none is met twice."""
+MAX_LETTERS = 10_000
+MAX_COLLECT_SECONDS = 300.0
+"""A walk ends well before the letters that it holds become visible again."""
 _POLL_SECONDS = 1
+_RELEASES_AT_ONCE = 50
 NO_REASON = "none"
 """What a letter without a `reason` counts as: SQS itself moved it, after too many receives."""
 
@@ -37,11 +44,18 @@ async def redrive(
     dlq: Queue,
     queue: Queue,
     selection: Selection,
+    walk: Walk,
     *,
     dry_run: bool,
-    on_letter: Callable[[Walk], None],
-) -> Walk:
-    """Walk through the DLQ once, moving what is selected and leaving the rest as it was.
+    on_letter: Callable[[], None],
+) -> bool:
+    """Move what is selected of the letters in the DLQ, leaving the rest as it was.
+
+    `walk` counts as it goes. Returns whether the DLQ was seen to its end: a walk takes no more
+    than `MAX_LETTERS` letters.
+
+    All letters are taken before the first one is moved: a service that runs meanwhile sends a
+    video that fails again back as a new letter, which would be met again, without end.
 
     A letter goes back with its original body and all of its attributes: the service takes one
     with the attribute `reason` for a redriven one, and tries its failed videos again. It is sent
@@ -50,23 +64,24 @@ async def redrive(
     Raises:
         UnavailableError: SQS is away.
     """
-    walk = Walk()
     held: dict[str, Message] = {}
     try:
-        while letters := await _receive_new(dlq, held):
-            for letter in letters:
-                is_selected = matches(letter, selection)
-                (walk.moved if is_selected else walk.kept)[reason_of(letter)] += 1
-                if is_selected and not dry_run:
-                    await queue.send(letter.body, letter.attributes)
+        is_complete = await _collect(dlq, held)
+        for letter in list(held.values()):
+            is_selected = matches(letter, selection)
+            is_moving = is_selected and not dry_run
+            if is_moving:
+                await queue.send(letter.body, letter.attributes)
+                del held[letter.id]
+            (walk.moved if is_selected else walk.kept)[reason_of(letter)] += 1
+            on_letter()
+            if is_moving:
+                # A letter that somebody else took or deleted meanwhile is on its way already.
+                with suppress(StaleReceiptError):
                     await dlq.delete(letter)
-                else:
-                    held[letter.id] = letter
-                on_letter(walk)
     finally:
-        for letter in held.values():
-            await dlq.hide(letter, timedelta(0))
-    return walk
+        await _release(dlq, held.values())
+    return is_complete
 
 
 def matches(letter: Message, selection: Selection) -> bool:
@@ -84,8 +99,25 @@ def reason_of(letter: Message) -> str:
     return letter.texts.get("reason", NO_REASON)
 
 
-async def _receive_new(dlq: Queue, held: dict[str, Message]) -> list[Message]:
-    letters = await dlq.receive(
-        limit=10, wait_seconds=_POLL_SECONDS, visibility_seconds=HOLD_SECONDS
-    )
-    return [letter for letter in letters if letter.id not in held]
+async def _collect(dlq: Queue, held: dict[str, Message]) -> bool:
+    """Hold every letter that there is, by id; tells whether the end of the DLQ was reached."""
+    deadline = asyncio.get_running_loop().time() + MAX_COLLECT_SECONDS
+    while len(held) < MAX_LETTERS and asyncio.get_running_loop().time() < deadline:
+        letters = await dlq.receive(
+            limit=10, wait_seconds=_POLL_SECONDS, visibility_seconds=HOLD_SECONDS
+        )
+        if all(letter.id in held for letter in letters):
+            return True
+        held.update((letter.id, letter) for letter in letters)
+    return False
+
+
+async def _release(dlq: Queue, letters: Iterable[Message]) -> None:
+    remaining = iter(letters)
+    while some := list(islice(remaining, _RELEASES_AT_ONCE)):
+        await asyncio.gather(*(_show_again(dlq, letter) for letter in some))
+
+
+async def _show_again(dlq: Queue, letter: Message) -> None:
+    with suppress(StaleReceiptError):  # it is visible already, or somebody else's
+        await dlq.hide(letter, timedelta(0))

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import aiohttp
 from aiobotocore.config import AioConfig
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
-from poller.errors import PermanentError, SupersededError, UnavailableError
+from poller.errors import PermanentError, RetryableError, SupersededError, UnavailableError
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -32,6 +33,10 @@ _MISSING = {
 }
 _FORBIDDEN = {"403", "AccessDenied", "Forbidden", "InvalidObjectState", "AllAccessDisabled"}
 _CHANGED = {"412", "PreconditionFailed"}
+_PASSING = {408, 409, 425, 429}
+"""HTTP statuses below 500 that say: later."""
+_OURS = {"ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed"}
+"""Faults of our credentials or clock, of no object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,8 @@ class ObjectRevision:
     etag: str
     version_id: str | None
     size_bytes: int
+    modified_at: datetime
+    """When the object got these bytes, as S3 says."""
 
     @property
     def revision(self) -> str:
@@ -74,13 +81,19 @@ class Objects:
 
         Raises:
             PermanentError: `object_missing`, `object_forbidden`.
+            RetryableError: `object_unreadable`.
             UnavailableError: S3 is away.
         """
         with errors_translated(bucket, key):
             head = await self._client.head_object(Bucket=bucket, Key=key)
         version = head.get("VersionId")
         return ObjectRevision(
-            bucket, key, head["ETag"], None if version == "null" else version, head["ContentLength"]
+            bucket,
+            key,
+            head["ETag"],
+            None if version == "null" else version,
+            head["ContentLength"],
+            head["LastModified"],
         )
 
     async def check_bucket(self, bucket: str) -> None:
@@ -88,15 +101,22 @@ class Objects:
         with errors_translated(bucket, ""):
             await self._client.head_bucket(Bucket=bucket)
 
-    async def fetch(self, revision: ObjectRevision, path: Path) -> None:
-        """Stream exactly this revision to `path`.
+    async def fetch(
+        self, revision: ObjectRevision, path: Path, on_chunk: Callable[[], None]
+    ) -> None:
+        """Stream exactly this revision to `path`; `on_chunk` is called as it goes on.
 
         Raises:
             SupersededError: the object was overwritten.
-            PermanentError: `object_missing`, `object_forbidden`.
+            PermanentError: `object_missing`, `object_forbidden`, `too_large` for the disk.
+            RetryableError: `object_unreadable`.
             UnavailableError: S3 is away, its body stalls, or the disk is full.
         """
-        free = shutil.disk_usage(path.parent).free
+        total, _, free = shutil.disk_usage(path.parent)
+        if total < revision.size_bytes + _FREE_BYTES:
+            raise PermanentError(
+                "too_large", f"{revision.size_bytes} bytes do not fit on a disk of {total}"
+            )
         if free < revision.size_bytes + _FREE_BYTES:
             raise UnavailableError(
                 "disk", f"{free} bytes are free in {path.parent}; {revision.size_bytes} are needed"
@@ -112,6 +132,7 @@ class Objects:
                 async for chunk in body.iter_chunks(_CHUNK_BYTES):
                     await asyncio.to_thread(file.write, chunk)
                     received += len(chunk)
+                    on_chunk()
         if received != revision.size_bytes:
             raise UnavailableError("s3", f"the body ended at {received} of {revision.size_bytes}")
 
@@ -139,6 +160,9 @@ def errors_translated(bucket: str, key: str) -> Iterator[None]:
             raise PermanentError("object_forbidden", f"{where} may not be read ({code})") from error
         if code in _CHANGED:
             raise SupersededError(f"{where} was overwritten") from error
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if 400 <= status < 500 and status not in _PASSING and code not in _OURS:
+            raise RetryableError("object_unreadable", f"{where}: {error}") from error
         raise UnavailableError("s3", str(error)) from error
     except (BotoCoreError, aiohttp.ClientError, OSError, TimeoutError) as error:
         # No space left on the device is an OSError too; it is not S3's fault.

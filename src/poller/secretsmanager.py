@@ -29,7 +29,13 @@ class DatabaseAddress:
                 raise SettingsError(["set POLLER_DATABASE_URL or POLLER_DATABASE_SECRET_ARN"])
             return self._url
         if self._current is None or fresh:
-            self._current = parse_secret(await _read_secret(self._secret_arn), self._url)
+            secret = await _read_secret(self._secret_arn)
+            try:
+                self._current = parse_secret(secret, self._url)
+            except SettingsError as error:
+                if self._current is None:
+                    raise  # at the start: there is nothing to go on with
+                raise UnavailableError("secretsmanager", str(error)) from error
         return self._current
 
 

@@ -15,7 +15,7 @@ from inference.analyze import Limits as DecodeLimits
 from inference.device import Device
 from inference.errors import DeviceFaultError
 from inference.events import PIPELINE
-from poller import health, logs, metrics, s3, sqs
+from poller import health, logs, s3, sqs
 from poller.consumer import Consumer, Intake
 from poller.errors import SettingsError, UnavailableError
 from poller.heartbeat import Heartbeats
@@ -50,9 +50,9 @@ def run(settings: Settings) -> None:
 async def _serve(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         consumer = await _startup(settings, stack)
-        stopped = _stop_on_signal(consumer)
+        _stop_on_signal(consumer)
         await consumer.run()
-        await _drain(consumer, settings.drain_seconds, stopped)
+        await consumer.drain(settings.drain_seconds)
     log.info("service.stopped")
 
 
@@ -62,7 +62,7 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
         sqs.open_client(read_timeout=settings.wait_time_seconds + 5, attempts=1)
     )
     prompt = await enter(sqs.open_client(read_timeout=10))
-    beats = await enter(sqs.open_client(read_timeout=10, attempts=2))
+    beats = await enter(sqs.open_client(read_timeout=5, attempts=1))
     assert settings.queue_url is not None  # noqa: S101 - `require` has seen to it
     dlq_url = await sqs.check_queue(prompt, settings.queue_url, settings.dlq_url)
     queue, dead_letters = Queue(prompt, settings.queue_url), Queue(prompt, dlq_url)
@@ -150,25 +150,13 @@ def _analyzer(settings: Settings, device: Device) -> Analyzer:
     )
 
 
-def _stop_on_signal(consumer: Consumer) -> list[float]:
-    """Let SIGTERM and SIGINT stop the consumer; returns a list that gets the time of the first."""
+def _stop_on_signal(consumer: Consumer) -> None:
     loop = asyncio.get_running_loop()
-    stopped: list[float] = []
 
     def stop() -> None:
-        if not stopped:
+        if consumer.stopped_at is None:
             log.info("service.draining")
-            stopped.append(loop.time())
             consumer.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    return stopped
-
-
-async def _drain(consumer: Consumer, seconds: float, stopped: list[float]) -> None:
-    loop = asyncio.get_running_loop()
-    since = stopped[0] if stopped else loop.time()
-    await consumer.drain(since + seconds)
-    metrics.DRAIN_SECONDS.set(loop.time() - since)
-    log.info("service.drained", seconds=round(loop.time() - since, 3))

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -83,6 +84,23 @@ class Settings(BaseSettings):
             raise ValueError("must be `all`, or frames per second above 0 and at most 1000")
         return rate
 
+    @field_validator("database_url")
+    @classmethod
+    def _parse_url(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            if parts.scheme not in ("postgresql", "postgres") or not parts.hostname:
+                raise ValueError("must look like postgresql://user:password@host:port/name")
+            _ = parts.port  # raises ValueError for what is no port
+        return value
+
+    @field_validator("queue_url", "dlq_url")
+    @classmethod
+    def _parse_queue(cls, value: str | None) -> str | None:
+        if value is not None and urlsplit(value).scheme not in ("http", "https"):
+            raise ValueError("must be the queue's URL, not its name or ARN")
+        return value
+
     @field_validator("model")
     @classmethod
     def _known_model(cls, value: str) -> str:
@@ -102,6 +120,11 @@ class Settings(BaseSettings):
             lines.append(
                 f"POLLER_VISIBILITY_SECONDS ({self.visibility_seconds}) must be at least "
                 f"POLLER_LEASE_SECONDS + 30 ({self.lease_seconds + 30:g})"
+            )
+        if self.drain_seconds < self.wait_time_seconds + 10:
+            lines.append(
+                f"POLLER_DRAIN_SECONDS ({self.drain_seconds:g}) must be at least 10 more than "
+                f"POLLER_WAIT_TIME_SECONDS ({self.wait_time_seconds}): the open poll is awaited"
             )
         if lines:
             raise SettingsError(lines)

@@ -1,16 +1,17 @@
 """The queue and its dead-letter queue, and nothing else of SQS."""
 
+import dataclasses
 import json
 import math
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import aioboto3
 from aiobotocore.config import AioConfig
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
 from poller.errors import SettingsError, UnavailableError
 from poller.rules.verdict import DeadLetter
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _MAX_ATTRIBUTES = 10
 _STALE = {"ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"}
+"""What SQS says of a receipt that is no longer good; of a message to send it means: too large."""
 
 
 class StaleReceiptError(Exception):
@@ -46,6 +48,11 @@ class Message:
     received_at: datetime
 
     @property
+    def is_redriven(self) -> bool:
+        """Whether it comes back from the DLQ: we put these two on it, and tools keep them."""
+        return {"reason", "attempts"} <= self.attributes.keys()
+
+    @property
     def texts(self) -> dict[str, str]:
         """The attributes that are text or numbers, by name."""
         return {
@@ -67,7 +74,13 @@ async def open_client(*, read_timeout: float, attempts: int = 3) -> "AsyncIterat
         max_pool_connections=50,
         retries={"total_max_attempts": attempts, "mode": "standard"},
     )
-    async with aioboto3.Session().client("sqs", config=config) as client:
+    async with AsyncExitStack() as stack:
+        try:
+            client = await stack.enter_async_context(
+                aioboto3.Session().client("sqs", config=config)
+            )
+        except NoRegionError as error:
+            raise SettingsError(["no AWS region: set AWS_DEFAULT_REGION"]) from error
         yield client
 
 
@@ -115,7 +128,7 @@ class Queue:
             StaleReceiptError: the delivery is over.
             UnavailableError: SQS is away.
         """
-        with outages_translated():
+        with outages_translated(of_receipt=True):
             await self._client.change_message_visibility(
                 QueueUrl=self.url,
                 ReceiptHandle=message.receipt,
@@ -124,7 +137,7 @@ class Queue:
 
     async def delete(self, message: Message) -> None:
         """Delete the message. Raises as `hide` does."""
-        with outages_translated():
+        with outages_translated(of_receipt=True):
             await self._client.delete_message(QueueUrl=self.url, ReceiptHandle=message.receipt)
 
     async def send(self, body: str, attributes: Mapping[str, Any] | None = None) -> str:
@@ -141,7 +154,14 @@ class Queue:
 
     async def dead_letter(self, message: Message, verdict: DeadLetter) -> None:
         """Send a copy here with its original body and attributes, and why it failed."""
-        await self.send(message.body, dead_letter_attributes(message.attributes, verdict))
+        try:
+            await self.send(message.body, dead_letter_attributes(message.attributes, verdict))
+        except UnavailableError as error:
+            if not isinstance(error.__cause__, ClientError):
+                raise
+            # Refused: a message of the greatest size has no room for more than the reason.
+            short = dataclasses.replace(verdict, detail="")
+            await self.send(message.body, dead_letter_attributes(message.attributes, short))
 
     async def depth(self) -> dict[str, int]:
         """Count messages: `visible`, `in_flight` and `delayed`.
@@ -177,8 +197,10 @@ def dead_letter_attributes(
     added = {
         "reason": {"DataType": "String", "StringValue": verdict.reason},
         "attempts": {"DataType": "Number", "StringValue": str(verdict.attempts)},
-        "detail": {"DataType": "String", "StringValue": _printable(verdict.detail)[:1000] or "-"},
     }
+    if verdict.detail:
+        detail = _printable(verdict.detail)[:1000]
+        added["detail"] = {"DataType": "String", "StringValue": detail}
     kept = {name: dict(value) for name, value in original.items() if name not in added}
     room = max(1, _MAX_ATTRIBUTES - len(kept))
     added = dict(list(added.items())[:room])
@@ -200,8 +222,11 @@ async def check_queue(client: "SQSClient", url: str, dlq_url: str | None) -> str
     policy = json.loads(attributes.get("RedrivePolicy", "{}"))
     if dlq_url is None and "deadLetterTargetArn" in policy:
         _, _, _, _, account, name = policy["deadLetterTargetArn"].split(":")
-        with outages_translated():
-            found = await client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
+        try:
+            with outages_translated():
+                found = await client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
+        except MissingQueueError as error:
+            raise SettingsError([f"the redrive policy of {url} names no queue: {name}"]) from error
         dlq_url = found["QueueUrl"]
     if dlq_url is None:
         raise SettingsError(
@@ -224,17 +249,21 @@ async def _read_attributes(client: "SQSClient", url: str) -> Mapping[str, str]:
             response = await client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
     except MissingQueueError as error:
         raise SettingsError([f"there is no queue {url}"]) from error
+    except UnavailableError as error:
+        if isinstance(error.__cause__, NoCredentialsError):
+            raise SettingsError(["no AWS credentials: set AWS_* or a role"]) from error
+        raise
     return cast("Mapping[str, str]", response["Attributes"])
 
 
 @contextmanager
-def outages_translated() -> Iterator[None]:
-    """Turn what SQS and its client raise into our errors."""
+def outages_translated(*, of_receipt: bool = False) -> Iterator[None]:
+    """Turn what SQS and its client raise into our errors; `of_receipt` for calls that take one."""
     try:
         yield
     except ClientError as error:
         code = error.response["Error"]["Code"].rpartition(".")[2]
-        if code in _STALE:
+        if code in _STALE and of_receipt:
             raise StaleReceiptError(str(error)) from error
         if code in {"NonExistentQueue", "QueueDoesNotExist"}:
             raise MissingQueueError(str(error)) from error

@@ -20,6 +20,8 @@ STUCK_SECONDS = 600.0
 """A video that shows no progress for this long: its decoder would have been killed long before."""
 _MIN_RECEIVE_LIMIT = 10.0
 """For polls that are so short that a busy machine delays three of them."""
+_MAX_DEVICE_FAULTS = 10
+"""In a row, with nothing stored between them."""
 _DEPTH_SECONDS = 15.0
 _PING_SECONDS = 3.0
 
@@ -51,12 +53,16 @@ class Watch:
         now = asyncio.get_running_loop().time()
         faults = []
         silent = now - self._consumer.waiting_since
-        if self._consumer.has_free_slot and silent > self._receive_limit:
+        if self._consumer.should_receive and silent > self._receive_limit:
             faults.append(f"a slot is free and no receive has completed for {silent:.0f} s")
         if (late := self._heartbeats.late_by(now)) > self._late_limit:
             faults.append(f"a heartbeat is {late:.0f} s late")
         if (stuck := self._heartbeats.stuck_for(now)) > STUCK_SECONDS:
             faults.append(f"a video has made no progress for {stuck:.0f} s")
+        if self._consumer.outage == "device" and (
+            self._consumer.faults_in_a_row >= _MAX_DEVICE_FAULTS
+        ):
+            faults.append("the device fails again and again")
         return faults
 
     async def ready(self) -> list[str]:
@@ -68,7 +74,7 @@ class Watch:
         except (UnavailableError, TimeoutError) as error:
             faults.append(str(error) or "postgres does not answer")
         if (outage := self._consumer.outage) is not None:
-            faults.append(str(outage))
+            faults.append(f"{outage} is unavailable")
         return faults
 
     def refresh(self) -> None:
@@ -76,6 +82,8 @@ class Watch:
         now = asyncio.get_running_loop().time()
         metrics.HEARTBEAT_LAG.set(self._heartbeats.lag(now))
         metrics.LEASE_REMAINING.set(self._heartbeats.shortest_lease(now) or 0.0)
+        if self._consumer.stopped_at is not None:
+            metrics.DRAIN_SECONDS.set(now - self._consumer.stopped_at)
         device = self._device
         metrics.DEVICE_MEMORY.set(device.memory_bytes)
         metrics.DEVICE_BUSY.inc(device.busy_seconds - self._busy_seen)

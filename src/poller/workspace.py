@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+from poller.errors import SettingsError
+
 _PREFIX = "video-poller-"
 
 
@@ -35,10 +37,14 @@ def open_workspace(parent: Path | None) -> Iterator[Workspace]:
     A living owner holds a lock on its directory; the kernel drops it when the owner dies.
     """
     base = parent or Path(tempfile.gettempdir())
-    base.mkdir(parents=True, exist_ok=True)
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        root = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+    except OSError as error:
+        raise SettingsError([f"POLLER_WORK_DIR={base}: {error.strerror}"]) from error
     for left in base.glob(f"{_PREFIX}*"):
-        _remove_if_unowned(left)
-    root = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+        if left != root:
+            _remove_if_unowned(left)
     with (root / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:

@@ -1,20 +1,23 @@
 """The claim protocol on a real Postgres."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import numpy as np
 import pytest
 from tests.factories import make_request
+from tests.integration.conftest import opened_pool
+from tests.proxy import proxied
 
 from inference.analyze import Analysis
 from inference.events import Embedding, Event, Results
 from inference.frames import VideoInfo
-from poller.errors import LeaseLostError, PermanentError
+from poller.errors import LeaseLostError, PermanentError, UnavailableError
 from poller.postgres import pool, results
-from poller.postgres.claims import Claimed, Claims, Delivery, Held, Terminal
+from poller.postgres.claims import Claimed, Claims, Content, Delivery, Held, Terminal
 from poller.rules.identity import Source
 
 LEASE = timedelta(seconds=90)
@@ -56,12 +59,22 @@ def make_delivery(
     return Delivery(message_id, lease_id or uuid4(), is_redriven)
 
 
+def uploaded(second: int) -> datetime:
+    """A time of upload."""
+    return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=second)
+
+
 async def claim(
-    worker: Claims, delivery: Delivery | None = None, revision: str = "r1", key: str = "k.mp4"
+    worker: Claims,
+    delivery: Delivery | None = None,
+    revision: str = "r1",
+    key: str = "k.mp4",
+    modified_at: datetime | None = None,
 ) -> Claimed | Held | Terminal:
-    """Claim a video as the pipeline does."""
+    """Claim a video as the pipeline does; `r2` was uploaded a second after `r1`."""
     video_id = await worker.bind(make_request(key=key))
-    return await worker.claim(video_id, revision, 1000, delivery or make_delivery())
+    content = Content(revision, 1000, modified_at or uploaded(int(revision[1:])))
+    return await worker.claim(video_id, content, delivery or make_delivery())
 
 
 async def granted(
@@ -333,11 +346,102 @@ async def test_the_timeline_shows_the_newest_done_revision(database: Database) -
 
     shown = await database.count("timeline")
     latest = await database.pool.fetch("SELECT revision, state FROM latest_analyses")
-    await claim(worker, revision="r1")  # the object is back at its first revision
+    # The object gets its first bytes again.
+    await claim(worker, revision="r1", modified_at=uploaded(9))
 
     assert shown == 2
     assert [tuple(row) for row in latest] == [("r3", "failed")]
     assert await database.count("timeline") == 1
+
+
+async def test_a_slow_claim_of_an_old_revision_does_not_end_the_new_one(
+    database: Database,
+) -> None:
+    """The upload's time decides which revision is older, not the claim's."""
+    worker = database.worker()
+    current = await granted(worker, revision="r2")
+    await worker.postpone(current, NO_LEASE, counted=False, reason="x", detail="y")
+
+    await granted(database.worker(), revision="r1")
+
+    assert (await granted(worker, revision="r2")).analysis_id == current.analysis_id
+
+
+async def test_bytes_that_come_back_are_analysed(database: Database) -> None:
+    """A superseded revision that is uploaded again is claimed; a late message for it is not."""
+    worker = database.worker()
+    old = await granted(worker, revision="r1")
+    await worker.supersede(old)
+
+    late = await claim(worker, revision="r1")
+    again = await claim(worker, revision="r1", modified_at=uploaded(9))
+
+    assert isinstance(late, Terminal)
+    assert isinstance(again, Claimed)
+    assert (again.token, again.attempts) == (old.token + 1, 1)
+
+
+async def test_progress_starts_over(database: Database) -> None:
+    """A new attempt does not show how far the last one was."""
+    worker = database.worker()
+    first = await granted(worker)
+    await worker.extend(first, 0.9)
+    await worker.postpone(first, NO_LEASE, counted=False, reason="x", detail="y")
+
+    await granted(worker)
+
+    assert (await database.row(first.analysis_id))["progress"] == 0
+
+
+async def test_an_attempt_that_could_not_be_given_back_is_not_counted(database_url: str) -> None:
+    """Postgres was away when the work was given up: the same worker's next claim is free."""
+    async with proxied(database_url) as (url, proxy), opened_pool(url) as connections:
+        worker = Claims(connections, owner="w", lease=NO_LEASE, pipeline="p")
+        first = await granted(worker)
+        proxy.cut()
+        with pytest.raises(UnavailableError):
+            await worker.postpone(first, NO_LEASE, counted=False, reason="x", detail="y")
+        proxy.restore()
+
+        second = await granted(worker)
+        third = await granted(worker)
+
+    assert (second.token, second.attempts) == (first.token + 1, 1)
+    assert third.attempts == 2
+
+
+async def test_what_is_gone_fails_what_is_left_of_it(database: Database) -> None:
+    """The unheld analysis of an object that cannot be had is failed; a held one is left."""
+    worker = database.worker()
+    waiting = await granted(worker, key="1a")
+    await worker.postpone(waiting, LEASE, counted=False, reason="x", detail="y")
+    held = await granted(worker, key="2a")
+
+    for key in ("1a", "2a"):
+        await worker.fail_unheld(make_request(key=key), "object_missing", "gone", "m")
+
+    failed = await database.row(waiting.analysis_id)
+    assert (failed["state"], failed["error_code"]) == ("failed", "object_missing")
+    assert (await database.row(held.analysis_id))["state"] == "processing"
+
+
+async def test_a_lost_reply_to_the_commit_is_read_back(database: Database) -> None:
+    """Stored is stored, even if nobody said so."""
+
+    class LostReply(results.Results):
+        """Writes and commits on its own, then loses the connection."""
+
+        async def _write(self, connection: pool.Connection, *arguments: Any) -> None:
+            await super()._write(connection, *arguments)
+            await connection.execute("COMMIT")
+            raise UnavailableError("postgres", "the reply is lost")
+
+    held = await granted(database.worker())
+
+    await LostReply(database.pool).store(held, make_analysis())
+
+    assert (await database.row(held.analysis_id))["state"] == "done"
+    assert await database.count("events") == 3
 
 
 async def test_two_pipelines_keep_their_results_apart(database: Database) -> None:

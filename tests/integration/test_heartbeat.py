@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -12,7 +12,7 @@ from tests.proxy import proxied
 
 from poller.errors import LeaseLostError
 from poller.heartbeat import Heartbeat, Heartbeats
-from poller.postgres.claims import Claimed, Claims, Delivery
+from poller.postgres.claims import Claimed, Claims, Content, Delivery
 from poller.postgres.pool import Pool
 from poller.rules.lease import Schedule
 from poller.sqs import Queue
@@ -41,7 +41,9 @@ async def until(condition: Callable[[], bool], seconds: float = 8) -> None:
 async def claim_new(claims: Claims) -> Claimed:
     """Claim the one video of a test."""
     video = await claims.bind(make_request())
-    found = await claims.claim(video, "r", 1, Delivery("m", uuid4(), is_redriven=False))
+    found = await claims.claim(
+        video, Content("r", 1, datetime.now(UTC)), Delivery("m", uuid4(), is_redriven=False)
+    )
     assert isinstance(found, Claimed)
     return found
 
@@ -108,6 +110,51 @@ async def test_a_short_outage_is_survived(database_url: str, inbox: Queue) -> No
             await until(lambda: seconds_left(beat) < 8.5)
             proxy.restore()
             await until(lambda: seconds_left(beat) > 9)
+
+
+class Hanging(Claims):
+    """The real claims, whose first beat never gets an answer."""
+
+    hung = 0
+
+    async def extend(self, claim: Claimed, progress: float) -> None:
+        """Hang once."""
+        self.hung += 1
+        if self.hung == 1:
+            await asyncio.Event().wait()
+        await super().extend(claim, progress)
+
+
+async def test_one_hung_connection_does_not_cost_the_lease(connections: Pool, inbox: Queue) -> None:
+    """A beat without an answer is repeated inside the lease."""
+    claims = Hanging(connections, owner="test", lease=LEASE, pipeline="p")
+    held = await claim_new(claims)
+
+    async with Heartbeats(claims, inbox, SCHEDULE).hold(held, make_message()) as beat:
+        first = beat.lease_until
+        await until(lambda: beat.lease_until > first)
+
+    assert claims.hung >= 2
+
+
+class Broken(Claims):
+    """The real claims, with a bug in the beat."""
+
+    async def extend(self, *_: object) -> None:
+        """Fail as only a bug does."""
+        raise ZeroDivisionError
+
+
+async def test_work_without_a_heartbeat_does_not_go_on(connections: Pool, inbox: Queue) -> None:
+    """Whatever ends the heartbeat cancels the body."""
+    claims = Broken(connections, owner="test", lease=LEASE, pipeline="p")
+    held = await claim_new(claims)
+
+    with pytest.raises(LeaseLostError) as lost:
+        async with Heartbeats(claims, inbox, SCHEDULE).hold(held, make_message()):
+            await asyncio.wait_for(asyncio.Event().wait(), timeout=5)
+
+    assert lost.value.cause == "heartbeat"
 
 
 async def test_a_lost_receipt_does_not_stop_the_work(connections: Pool, inbox: Queue) -> None:

@@ -76,7 +76,7 @@ async def test_overwritten_between_event_and_fetch(
     assert await connections.fetchval("SELECT state FROM analyses") == "superseded"
 
 
-@pytest.mark.parametrize(("receive_count", "state"), [(1, "retry"), (6, "failed")])
+@pytest.mark.parametrize(("faults", "state"), [(0, "retry"), (5, "failed")])
 async def test_a_device_that_does_not_come_up(
     objects: Objects,
     connections: Pool,
@@ -84,25 +84,23 @@ async def test_a_device_that_does_not_come_up(
     tmp_path: Path,
     clients: Clients,
     bucket: str,
-    receive_count: int,
+    faults: int,
     state: str,
 ) -> None:
     """The video is interrupted without counting the attempt; after many faults it is failed."""
     clip = make_clip(tmp_path / "clip.mp4", seconds=1)
     await clients.s3.put_object(Bucket=bucket, Key="k", Body=clip.read_bytes())
     device = Device("cuda")  # there is none here
+    await run(objects, connections, inbox, tmp_path, device, (bucket, "k"))
+    await connections.execute("UPDATE analyses SET device_faults = device_faults - 1 + $1", faults)
 
-    outcome = await run(objects, connections, inbox, tmp_path, device, (bucket, "k"), receive_count)
+    outcome = await run(objects, connections, inbox, tmp_path, device, (bucket, "k"))
     await device.close()
 
-    row = await connections.fetchrow("SELECT state, attempts, error_code FROM analyses")
+    row = await connections.fetchrow("SELECT state, device_faults, error_code FROM analyses")
     assert row is not None
-    if state == "retry":
-        assert outcome == Interrupted("device_fault")
-        assert tuple(row) == ("retry", 0, "device_fault")
-    else:
-        assert isinstance(outcome, Failed)
-        assert tuple(row) == ("failed", 1, "device_fault")
+    assert isinstance(outcome, Interrupted if state == "retry" else Failed)
+    assert tuple(row) == (state, faults + 1, "device_fault")
 
 
 async def test_a_failure_that_was_not_settled_is_settled_again(

@@ -1,12 +1,14 @@
 """Revisions and their bytes, on the real emulator."""
 
 import asyncio
+import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from tests.proxy import proxied
 
-from poller.errors import PermanentError, SupersededError, UnavailableError
+from poller.errors import PermanentError, RetryableError, SupersededError, UnavailableError
 from poller.local.resources import Clients
 from poller.s3 import ObjectRevision, Objects, open_client
 
@@ -28,7 +30,7 @@ async def test_the_bytes_of_the_revision(objects: Objects, stored: str, tmp_path
     """What HeadObject resolved is what is fetched."""
     revision = await objects.head(stored, "k")
 
-    await objects.fetch(revision, tmp_path / "video")
+    await objects.fetch(revision, tmp_path / "video", lambda: None)
 
     assert (tmp_path / "video").read_bytes() == BYTES
     assert revision.size_bytes == len(BYTES)
@@ -44,7 +46,7 @@ async def test_an_overwritten_object_is_superseded(
     await clients.s3.put_object(Bucket=stored, Key="k", Body=b"new")
 
     with pytest.raises(SupersededError):
-        await objects.fetch(revision, tmp_path / "video")
+        await objects.fetch(revision, tmp_path / "video", lambda: None)
 
 
 async def test_the_same_bytes_again_are_a_new_version(
@@ -55,11 +57,11 @@ async def test_the_same_bytes_again_are_a_new_version(
     await clients.s3.put_object(Bucket=stored, Key="k", Body=BYTES)
 
     if revision.version_id is None:
-        await objects.fetch(revision, tmp_path / "video")
+        await objects.fetch(revision, tmp_path / "video", lambda: None)
         assert (tmp_path / "video").read_bytes() == BYTES
     else:
         with pytest.raises(SupersededError):
-            await objects.fetch(revision, tmp_path / "video")
+            await objects.fetch(revision, tmp_path / "video", lambda: None)
 
 
 @pytest.mark.parametrize(
@@ -90,16 +92,42 @@ async def test_a_body_that_stalls_is_an_outage(
 
                 with pytest.raises(UnavailableError) as away:
                     async with asyncio.timeout(15):
-                        await objects.fetch(revision, tmp_path / "video")
+                        await objects.fetch(revision, tmp_path / "video", lambda: None)
 
     assert away.value.system == "s3"
 
 
+async def test_more_than_the_disk_ever_holds(objects: Objects, bucket: str, tmp_path: Path) -> None:
+    """Waiting would not help."""
+    huge = ObjectRevision(bucket, "k", '"e"', None, 2**60, datetime.now(UTC))
+
+    with pytest.raises(PermanentError) as refused:
+        await objects.fetch(huge, tmp_path / "video", lambda: None)
+
+    assert refused.value.reason == "too_large"
+
+
+async def test_an_object_with_a_key_of_its_own(
+    objects: Objects, clients: Clients, bucket: str
+) -> None:
+    """A fault of this object alone is no outage of S3: tried again a few times, then failed."""
+    await clients.s3.put_object(
+        Bucket=bucket, Key="k", Body=b"b", SSECustomerAlgorithm="AES256", SSECustomerKey="k" * 32
+    )
+
+    with pytest.raises(RetryableError) as unreadable:
+        await objects.head(bucket, "k")
+
+    assert unreadable.value.reason == "object_unreadable"
+
+
 async def test_a_full_disk_is_an_outage(objects: Objects, bucket: str, tmp_path: Path) -> None:
     """More than what is free is not even begun."""
-    huge = ObjectRevision(bucket, "k", '"e"', None, 2**60)
+    huge = ObjectRevision(
+        bucket, "k", '"e"', None, shutil.disk_usage(tmp_path).total - 2**28, datetime.now(UTC)
+    )
 
     with pytest.raises(UnavailableError) as away:
-        await objects.fetch(huge, tmp_path / "video")
+        await objects.fetch(huge, tmp_path / "video", lambda: None)
 
     assert away.value.system == "disk"

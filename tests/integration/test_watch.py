@@ -24,7 +24,7 @@ from poller.s3 import Objects
 from poller.settle import Settlement
 from poller.sqs import Queue
 from poller.watch import Watch
-from poller.workspace import open_workspace
+from poller.workspace import Workspace
 
 
 async def faults(watch: Watch, word: str, seconds: float) -> str:
@@ -40,22 +40,30 @@ async def faults(watch: Watch, word: str, seconds: float) -> str:
 class Parts:
     """A consumer and its watch on given connections."""
 
-    def __init__(self, inbox: Queue, objects: Objects, connections: Pool, directory: Path) -> None:
+    def __init__(
+        self,
+        inbox: Queue,
+        objects: Objects,
+        connections: Pool,
+        directory: Path,
+        *,
+        device: Device | None = None,
+        kind: type[Pipeline] = Pipeline,
+    ) -> None:
         claims = make_claims(connections)
-        device = Device("cpu")
+        device = device or Device("cpu")
         self.heartbeats = Heartbeats(
             claims, inbox, Schedule(timedelta(seconds=8), timedelta(seconds=0.5))
         )
-        with open_workspace(directory) as workspace:
-            pipeline = Pipeline(
-                objects,
-                claims,
-                self.heartbeats,
-                Analyzer(device, sample_fps=5.0, limits=DecodeLimits(max_seconds=60), batch_size=8),
-                Results(connections),
-                workspace,
-                Limits(10**9, 3),
-            )
+        pipeline = kind(
+            objects,
+            claims,
+            self.heartbeats,
+            Analyzer(device, sample_fps=5.0, limits=DecodeLimits(max_seconds=60), batch_size=8),
+            Results(connections),
+            Workspace(directory),
+            Limits(10**9, 3),
+        )
         self.consumer = Consumer(inbox, pipeline, Settlement(inbox, inbox), Intake(1, 1, 30, ()))
         self.watch = Watch(
             self.consumer, self.heartbeats, connections, device, wait_seconds=1, lease_seconds=4

@@ -61,7 +61,6 @@ def test_each_record_is_a_video() -> None:
         (json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent"}), "s3_test_event"),
         (make_s3_body(make_s3_record(event="ObjectRemoved:Delete")), "other_event"),
         (make_eventbridge_body(detail_type="Object Deleted"), "other_event"),
-        (json.dumps({"eventType": "video-deleted"}), "other_event"),
         (json.dumps({"Records": []}), "other_event"),
     ],
 )
@@ -77,6 +76,7 @@ def test_what_asks_for_nothing_is_ignored(body: str, reason: str) -> None:
         ("not json", "not_json"),
         ("[" * 100_000, "not_json"),
         ("[1]", "unknown_shape"),
+        (json.dumps({"eventType": "VideoUploaded", "s3": {}}), "unknown_shape"),
         ("{}", "unknown_shape"),
         (json.dumps({"Records": [1]}), "unknown_shape"),
         (json.dumps({"Records": "x"}), "unknown_shape"),
@@ -110,13 +110,25 @@ def test_what_cannot_be_understood_is_rejected(body: str, reason: str) -> None:
 
 
 def test_only_allowed_buckets() -> None:
-    """One record outside of the allowed buckets rejects its message."""
+    """A record outside of the allowed buckets is refused, and its neighbours are not."""
     body = make_s3_body(make_s3_record("mine"), make_s3_record("theirs"))
+    refused = Reject("bucket_not_allowed", "bucket 'theirs' is not in ALLOWED_BUCKETS")
 
-    assert isinstance(parse_message(body, {}, ("mine", "theirs")), Requests)
-    assert parse_message(body, {}, ("mine",)) == Reject(
-        "bucket_not_allowed", "bucket 'theirs' is not in ALLOWED_BUCKETS"
-    )
+    parsed = parse_message(body, {}, ("mine",))
+
+    assert parsed == Requests((VideoRequest("mine", "k.mp4", None),), 0, (refused,))
+    assert parse_message(make_s3_body(make_s3_record("theirs")), {}, ("mine",)) == refused
+
+
+def test_a_bad_record_leaves_its_neighbours() -> None:
+    """What can be analysed is; the message still says what was wrong."""
+    body = make_s3_body(make_s3_record(key="good.x.mp4"), make_s3_record(key="k" * 1025))
+
+    parsed = parse_message(body, {})
+
+    assert isinstance(parsed, Requests)
+    assert [video.key for video in parsed.videos] == ["good.x.mp4"]
+    assert [one.reason for one in parsed.rejected] == ["invalid_key"]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """The claim protocol: who works on which video, and until when. SQL in `queries/`."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
 from poller.errors import LeaseLostError, PermanentError, UnavailableError
 from poller.postgres.pool import Pool, acquired, query
+from poller.rules.failure import DEVICE_FAULT
 from poller.rules.identity import ExternalId, Source, is_conflict
 from poller.rules.message import VideoRequest
 
@@ -16,9 +17,12 @@ class Claimed:
     """The lease is ours: `token` fences everything that is written under it."""
 
     analysis_id: int
+    video_id: UUID
     token: int
     lease_id: UUID
     attempts: int
+    device_faults: int
+    """How often the device failed under this video."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,15 @@ class Terminal:
 
 
 @dataclass(frozen=True, slots=True)
+class Content:
+    """What an object holds now, by HeadObject."""
+
+    revision: str
+    size_bytes: int
+    modified_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """On whose behalf a claim is made."""
 
@@ -57,6 +70,7 @@ class Claims:
         self._owner = owner
         self._lease = lease
         self._pipeline = pipeline
+        self._owed: dict[UUID, UUID] = {}
 
     async def bind(self, request: VideoRequest) -> UUID:
         """Make the video's row and bind the application's id to it.
@@ -87,40 +101,43 @@ class Claims:
         return video_id
 
     async def claim(
-        self, video_id: UUID, revision: str, size_bytes: int, delivery: Delivery
+        self, video_id: UUID, content: Content, delivery: Delivery
     ) -> Claimed | Held | Terminal:
         """Take the lease, or say why not. Repeating it with the same `lease_id` is safe.
 
         Raises:
             UnavailableError: Postgres is away; whether the claim was granted is not known.
         """
-        key = (video_id, revision, self._pipeline)
+        key = (video_id, content.revision, self._pipeline)
         arguments = (
             *key,
             delivery.lease_id,
             self._owner,
             delivery.message_id,
             self._lease,
-            size_bytes,
+            content.size_bytes,
+            content.modified_at,
             delivery.is_redriven,
+            self._owed.get(video_id),
         )
         try:
-            return await self._claim_once(key, arguments)
+            found = await self._claim_once(key, arguments, content.modified_at)
         except UnavailableError:
             # The reply may be all that was lost; the same lease_id makes this the same claim.
-            return await self._claim_once(key, arguments)
+            found = await self._claim_once(key, arguments, content.modified_at)
+        if isinstance(found, Claimed):
+            self._owed.pop(video_id, None)
+        return found
 
     async def _claim_once(
-        self, key: tuple[UUID, str, str], arguments: tuple[object, ...]
+        self, key: tuple[UUID, str, str], arguments: tuple[object, ...], modified_at: datetime
     ) -> Claimed | Held | Terminal:
         async with acquired(self._pool) as connection:
             granted = await connection.fetchrow(query("claim"), *arguments)
             if granted is not None:
-                await connection.execute(query("supersede_older"), *key)
-                return Claimed(
-                    granted["id"], granted["lease_token"], granted["lease_id"], granted["attempts"]
-                )
-            found = await connection.fetchrow(query("read_state"), *key)
+                await connection.execute(query("supersede_older"), *key, modified_at)
+                return Claimed(*granted)
+            found = await connection.fetchrow(query("read_state"), *key, modified_at)
         if found is None:
             return Held(timedelta(seconds=1))  # deleted between the two statements: ask again
         if found["state"] in ("processing", "retry"):
@@ -148,19 +165,61 @@ class Claims:
             raise LeaseLostError("fence")
 
     async def postpone(
-        self, claim: Claimed, after: timedelta, *, counted: bool, reason: str, detail: str
+        self,
+        claim: Claimed,
+        after: timedelta,
+        *,
+        counted: bool,
+        reason: str,
+        detail: str,
     ) -> None:
         """Give the video up until `after` has passed; `counted` says if the attempt counts.
+
+        When Postgres is away the attempt stays owed: our own next claim does not count.
 
         Raises:
             LeaseLostError: another worker holds the lease.
             UnavailableError: Postgres is away; the lease runs out by itself.
         """
-        await self._release(claim, "retry", reason, detail, wait=after, refund=0 if counted else 1)
+        refund = 0 if counted else 1
+        try:
+            await self._release(claim, "retry", reason, detail, wait=after, refund=refund)
+        except UnavailableError:
+            if not counted:
+                self._owed[claim.video_id] = claim.lease_id
+            raise
 
     async def fail(self, claim: Claimed, reason: str, detail: str) -> None:
         """Record that the video will never be analysed, and why. Raises as `postpone` does."""
         await self._release(claim, "failed", reason, detail)
+
+    async def fail_unheld(
+        self, request: VideoRequest, reason: str, detail: str, message_id: str
+    ) -> None:
+        """Fail what is unfinished of an object that is not to be had any more.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        async with acquired(self._pool) as connection:
+            await connection.execute(
+                query("fail_unheld"),
+                request.bucket,
+                request.key,
+                self._pipeline,
+                reason,
+                _stored_text(detail),
+                message_id,
+            )
+
+    async def ping(self) -> None:
+        """Ask Postgres for an answer.
+
+        Raises:
+            UnavailableError: it gives none.
+        """
+        async with acquired(self._pool) as connection:
+            await connection.execute("SELECT 1")
 
     async def supersede(self, claim: Claimed) -> None:
         """Record that the object was overwritten meanwhile. Raises as `postpone` does."""
@@ -185,7 +244,12 @@ class Claims:
                 wait,
                 refund,
                 reason,
-                detail[:2000].replace("\x00", ""),
+                _stored_text(detail),
+                int(reason == DEVICE_FAULT),
             )
         if released is None:
             raise LeaseLostError("fence")
+
+
+def _stored_text(detail: str) -> str:
+    return detail[:2000].replace("\x00", "").encode(errors="replace").decode()

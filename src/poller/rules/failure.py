@@ -5,28 +5,50 @@ from datetime import timedelta
 from typing import assert_never
 
 from inference.errors import DecoderFailedError, DeviceFaultError, VideoRejectedError
-from poller.errors import LeaseLostError, PermanentError, SupersededError, UnavailableError
+from poller.errors import (
+    LeaseLostError,
+    PermanentError,
+    RetryableError,
+    SupersededError,
+    UnavailableError,
+)
 from poller.rules.backoff import backoff
 
-ExpectedError = (
-    DecoderFailedError
-    | DeviceFaultError
-    | VideoRejectedError
-    | LeaseLostError
-    | PermanentError
-    | SupersededError
-    | UnavailableError
-)
 EXPECTED = (
     DecoderFailedError,
     DeviceFaultError,
     VideoRejectedError,
     LeaseLostError,
     PermanentError,
+    RetryableError,
     SupersededError,
     UnavailableError,
 )
-_MAX_FAULTS = 5
+ExpectedError = (
+    DecoderFailedError
+    | DeviceFaultError
+    | VideoRejectedError
+    | LeaseLostError
+    | PermanentError
+    | RetryableError
+    | SupersededError
+    | UnavailableError
+)
+"""The same, for a type checker, which cannot read a tuple as a type."""
+
+DEVICE_FAULT = "device_fault"
+_MAX_DEVICE_FAULTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """What a video has been through so far."""
+
+    attempts: int
+    """Counted in the database; deliveries, where there was no claim yet."""
+    max_attempts: int
+    device_faults: int
+    receive_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +61,14 @@ class Fail:
 
 @dataclass(frozen=True, slots=True)
 class GiveBack:
-    """Release the lease for another try after a while; the attempt is not counted."""
+    """Release the lease for another try after a while."""
 
     after: timedelta
     cause: str
     detail: str
+    away: str | None = None
+    """The system that is to blame, if one is: the attempt is not counted then."""
+    counted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +86,33 @@ class Abandon:
 Remedy = Fail | GiveBack | Supersede | Abandon
 
 
-def decide_remedy(error: ExpectedError, receive_count: int, jitter: float) -> Remedy:
+def decide_remedy(error: ExpectedError, tries: Tries, jitter: float) -> Remedy:
     """Decide by the group that the error belongs to.
 
     Args:
         error: what ended the attempt.
-        receive_count: deliveries of the message so far; paces the retries of an outage, whose
-            attempts are not counted in the database.
+        tries: what the video has been through, this attempt included.
         jitter: uniform in 0..1, drawn by the caller.
     """
     match error:
         case PermanentError() | VideoRejectedError() | DecoderFailedError():
             return Fail(error.reason, error.detail)
+        case RetryableError():
+            if tries.attempts >= tries.max_attempts:
+                return Fail(error.reason, error.detail)
+            return GiveBack(
+                backoff(tries.attempts, jitter), error.reason, error.detail, counted=True
+            )
         case UnavailableError():
-            after = backoff(receive_count, jitter)
-            return GiveBack(after, f"{error.system}_unavailable", error.detail)
-        case DeviceFaultError() if receive_count > _MAX_FAULTS:
-            # A device that fails now and then is no fault of the video; one that fails on every
-            # delivery of it is, and the queue's own redrive would record no reason.
-            return Fail("device_fault", str(error))
+            # The attempts stand still in an outage; the deliveries pace its retries.
+            after = backoff(tries.receive_count, jitter)
+            return GiveBack(after, f"{error.system}_unavailable", error.detail, away=error.system)
         case DeviceFaultError():
-            return GiveBack(timedelta(0), "device_fault", str(error))
+            # A device that fails now and then is no fault of the video. One that fails under the
+            # same video again and again is, and the queue's own redrive would say no reason.
+            if tries.device_faults >= _MAX_DEVICE_FAULTS:
+                return Fail(DEVICE_FAULT, str(error))
+            return GiveBack(timedelta(0), DEVICE_FAULT, str(error), away="device")
         case SupersededError():
             return Supersede()
         case LeaseLostError():

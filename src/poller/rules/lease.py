@@ -8,7 +8,7 @@ RECEIPT_LIFETIME = timedelta(hours=12)
 MARGIN = timedelta(seconds=30)
 """The message outlives the lease by this much, so that a takeover finds the lease expired."""
 _SPREAD = timedelta(seconds=10)
-_MAX_SPREAD = timedelta(hours=1)
+_MAX_SPREAD = timedelta(hours=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def plan_busy_wait(remaining: timedelta, receive_count: int, jitter: float) -> t
     """Hide a message whose video another worker holds: the rest of that lease, plus jitter.
 
     The holder's own message brings the video back if the holder dies, so this one need not be
-    prompt. The jitter doubles with every receive: otherwise the duplicate of a long video would
+    prompt. The jitter trebles with every receive: otherwise the duplicate of a long video would
     use up the queue's `maxReceiveCount` in a quarter of an hour and land in the DLQ.
 
     Args:
@@ -42,5 +42,5 @@ def plan_busy_wait(remaining: timedelta, receive_count: int, jitter: float) -> t
         receive_count: deliveries of this message so far, 1 or more.
         jitter: uniform in 0..1, drawn by the caller.
     """
-    spread = min(_MAX_SPREAD, _SPREAD * (1 << min(max(receive_count - 1, 0), 20)))
+    spread = min(_MAX_SPREAD, _SPREAD * int(3 ** min(max(receive_count - 1, 0), 9)))
     return max(remaining, timedelta(0)) + spread * (1 + jitter) / 2

@@ -33,10 +33,11 @@ class VideoRequest:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """The message asks for these videos; other records in it were `ignored`."""
+    """The message asks for these videos; other records in it were `ignored` or `rejected`."""
 
     videos: tuple[VideoRequest, ...]
     ignored: int = 0
+    rejected: tuple["Reject", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,21 @@ def parse_message(
         parsed = _parse_document(_load(body), attributes, _MAX_ENVELOPES)
     except _RejectedError as error:
         return error.reject
-    if isinstance(parsed, Requests) and allowed_buckets:
-        for video in parsed.videos:
-            if video.bucket not in allowed_buckets:
-                return Reject(
-                    "bucket_not_allowed", f"bucket {video.bucket!r} is not in ALLOWED_BUCKETS"
-                )
+    if isinstance(parsed, Requests):
+        parsed = _only_allowed(parsed, allowed_buckets)
+        if not parsed.videos:
+            return parsed.rejected[0]
     return parsed
+
+
+def _only_allowed(parsed: Requests, buckets: tuple[str, ...]) -> Requests:
+    refused = [video for video in parsed.videos if buckets and video.bucket not in buckets]
+    rejected = tuple(
+        Reject("bucket_not_allowed", f"bucket {video.bucket!r} is not in ALLOWED_BUCKETS")
+        for video in refused
+    )
+    kept = tuple(video for video in parsed.videos if video not in refused)
+    return Requests(kept, parsed.ignored, parsed.rejected + rejected)
 
 
 def _load(text: str) -> dict[str, Any]:
@@ -121,6 +130,7 @@ def _parse_records(records: list[Any], attributes: Mapping[str, str]) -> Request
     if len(records) > _MAX_RECORDS:
         raise _RejectedError("unknown_shape", f"more than {_MAX_RECORDS} records in one message")
     videos: dict[tuple[str, str], VideoRequest] = {}
+    rejected: list[Reject] = []
     ignored = 0
     for record in records:
         event = record.get("eventName") if isinstance(record, dict) else None
@@ -130,9 +140,16 @@ def _parse_records(records: list[Any], attributes: Mapping[str, str]) -> Request
             ignored += 1
             continue
         bucket, key = _s3_part(record)
-        video = _video(bucket, unquote_plus(key) if isinstance(key, str) else key, {}, attributes)
-        videos[video.bucket, video.key] = video
-    return Requests(tuple(videos.values()), ignored) if videos else Ignore("other_event")
+        key = unquote_plus(key) if isinstance(key, str) else key
+        try:
+            video = _video(bucket, key, {}, attributes)
+        except _RejectedError as error:
+            rejected.append(error.reject)
+        else:
+            videos[video.bucket, video.key] = video
+    if videos or rejected:
+        return Requests(tuple(videos.values()), ignored, tuple(rejected))
+    return Ignore("other_event")
 
 
 def _s3_part(record: dict[str, Any]) -> tuple[object, object]:
@@ -154,11 +171,9 @@ def _parse_eventbridge(
     return Requests((_video(bucket, key, {}, attributes),))
 
 
-def _parse_application(
-    document: dict[str, Any], attributes: Mapping[str, str]
-) -> Requests | Ignore:
+def _parse_application(document: dict[str, Any], attributes: Mapping[str, str]) -> Requests:
     if document["eventType"] != "video-uploaded":
-        return Ignore("other_event")
+        raise _RejectedError("unknown_shape", "`eventType` is not `video-uploaded`")
     s3 = document.get("s3")
     if not isinstance(s3, dict):
         raise _RejectedError("missing_key", "`s3` with `bucket` and `key` is missing")

@@ -41,10 +41,11 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """To be tried again after a while."""
+    """To be tried again after a while; `away` names the system to blame, if one is."""
 
     after: timedelta
     cause: str
+    away: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Interrupted:
     """Stopped through no fault of its own; to be taken up at once by whoever is free."""
 
     cause: str
+    away: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

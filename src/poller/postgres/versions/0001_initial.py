@@ -49,7 +49,9 @@ _STATEMENTS = (
         events_count int,
         embeddings_count int,
         done_token int,
-        resolved_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        -- When S3 says that the object got these bytes: the order of an object's revisions.
+        object_modified_at timestamptz NOT NULL,
+        device_faults int NOT NULL DEFAULT 0,
         created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
         done_at timestamptz,
         UNIQUE (video_id, revision, pipeline),
@@ -130,7 +132,7 @@ _STATEMENTS = (
         SELECT id, revision, pipeline, done_at, done_token
         FROM analyses
         WHERE video_id = v.id AND state = 'done'
-        ORDER BY resolved_at DESC, id DESC
+        ORDER BY object_modified_at DESC, id DESC
         LIMIT 1
     ) a
     JOIN events e ON e.analysis_id = a.id AND e.lease_token = a.done_token
@@ -145,7 +147,11 @@ _STATEMENTS = (
            a.created_at, a.done_at
     FROM videos v
     LEFT JOIN LATERAL (
-        SELECT * FROM analyses WHERE video_id = v.id ORDER BY resolved_at DESC, id DESC LIMIT 1
+        SELECT *
+        FROM analyses
+        WHERE video_id = v.id
+        ORDER BY object_modified_at DESC, id DESC
+        LIMIT 1
     ) a ON true
     """,
 )

@@ -1,0 +1,90 @@
+"""The loop with one part broken: what it receives, and what it leaves alone."""
+
+import asyncio
+from pathlib import Path
+
+from tests.clips import make_clip
+from tests.factories import make_application_body
+from tests.integration.test_heartbeat import until
+from tests.integration.test_watch import Parts
+
+from inference.device import Device
+from poller.local.resources import Clients
+from poller.pipeline import Pipeline
+from poller.postgres.pool import Pool
+from poller.rules.message import VideoRequest
+from poller.rules.verdict import Outcome
+from poller.s3 import Objects
+from poller.sqs import Message, Queue
+from poller.stages import Stages
+
+
+async def test_a_dead_device_stops_the_receiving(
+    objects: Objects,
+    connections: Pool,
+    inbox: Queue,
+    tmp_path: Path,
+    clients: Clients,
+    bucket: str,
+) -> None:
+    """Messages stay in the queue, uncounted and undead, while no video could be analysed."""
+    clip = make_clip(tmp_path / "clip.mp4", seconds=1)
+    await clients.s3.put_object(Bucket=bucket, Key="k", Body=clip.read_bytes())
+    device = Device("cuda")  # there is none here
+    parts = Parts(inbox, objects, connections, tmp_path, device=device)
+    for number in range(3):
+        await clients.s3.put_object(Bucket=bucket, Key=f"{number}a", Body=clip.read_bytes())
+        await inbox.send(make_application_body(bucket, f"{number}a"))
+
+    loop = asyncio.create_task(parts.consumer.run())
+    await until(lambda: parts.consumer.faults_in_a_row >= 11, seconds=60)
+    unready, dead = await parts.watch.ready(), await parts.watch.alive()
+    parts.consumer.stop()
+    await loop
+    await device.close()
+
+    states = await connections.fetch("SELECT state, attempts, device_faults FROM analyses")
+    assert unready == ["device is unavailable"]
+    assert dead == ["the device fails again and again"]
+    assert [tuple(row) for row in states] == [("retry", 0, 1)]
+    depth = await inbox.depth()
+    assert depth["visible"] + depth["in_flight"] == 3
+
+
+class Buggy(Pipeline):
+    """The real pipeline with a bug that one message triggers."""
+
+    async def run(self, request: VideoRequest, message: Message, stages: Stages) -> Outcome:
+        """Fail on `poison` as only a bug does."""
+        if request.key == "poison":
+            raise ZeroDivisionError(message.id)
+        return await super().run(request, message, stages)
+
+
+async def test_a_bug_does_not_stop_the_loop(
+    objects: Objects,
+    connections: Pool,
+    inbox: Queue,
+    tmp_path: Path,
+    clients: Clients,
+    bucket: str,
+) -> None:
+    """Poison is hidden, its slot is free again, and the next message is worked on."""
+    clip = make_clip(tmp_path / "clip.mp4", seconds=1)
+    await clients.s3.put_object(Bucket=bucket, Key="good", Body=clip.read_bytes())
+    device = Device("cpu")
+    parts = Parts(inbox, objects, connections, tmp_path, device=device, kind=Buggy)
+    for key in ("poison", "poison", "good"):
+        await inbox.send(make_application_body(bucket, key))
+
+    loop = asyncio.create_task(parts.consumer.run())
+    async with asyncio.timeout(60):
+        while not await connections.fetchval("SELECT true FROM analyses WHERE state = 'done'"):
+            await asyncio.sleep(0.1)
+    parts.consumer.stop()
+    await loop
+    await parts.consumer.drain(20)
+    await device.close()
+
+    depth = await inbox.depth()
+    assert depth["visible"] + depth["in_flight"] == 2
