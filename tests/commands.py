@@ -39,8 +39,9 @@ async def store_video(
     token = 1 if state == "done" else None
     analysis_id = await database.fetchval(
         "INSERT INTO analyses (video_id, revision, pipeline, state, lease_token, lease_id,"
-        " lease_owner, lease_expires_at, attempts, done_token, error_code, error_message)"
-        " VALUES ($1, 'r', 'p', $2, 1, gen_random_uuid(), 'o', now(), 1, $3,"
+        " lease_owner, lease_expires_at, attempts, done_token, object_modified_at, error_code,"
+        " error_message)"
+        " VALUES ($1, 'r', 'p', $2, 1, gen_random_uuid(), 'o', now(), 1, $3, now(),"
         " CASE WHEN $2 = 'failed' THEN 'not_a_video' END,"
         " CASE WHEN $2 = 'failed' THEN 'it is a text' END) RETURNING id",
         video_id,

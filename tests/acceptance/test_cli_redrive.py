@@ -1,13 +1,33 @@
 """`poller redrive`: dead letters go back whole, and only those that are asked for."""
 
+import asyncio
 import re
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
 
+import aioboto3
 import asyncpg
 import pytest
+from moto.server import ThreadedMotoServer
+from tests.acceptance.conftest import Shop
 from tests.commands import count_all, receive_all, run_poller, send_letter, store_video
 from tests.factories import make_application_body
+from tests.running import running
 
 from poller.local.resources import Clients, QueuePair
+
+
+@pytest.fixture
+def secretsmanager() -> Iterator[str]:
+    """The endpoint of a Secrets Manager."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
 
 
 async def test_redrive_by_reason(
@@ -77,3 +97,97 @@ async def test_redrive_by_an_id_that_only_the_database_knows(
 
     back = [m for m in await receive_all(clients, queues.url) if "MessageAttributes" in m]
     assert [m["Body"] for m in back] == [wanted]
+
+
+async def test_redrive_ends_beside_a_running_service(
+    settings_env: dict[str, str], shop: Shop, tmp_path: Path
+) -> None:
+    """Videos that fail again at once come back as new letters, which are not moved once more."""
+    text = tmp_path / "text.mp4"
+    text.write_text("this is no video")
+    keys = [f"videos/{number}/text.mp4" for number in range(3)]
+
+    async with running(settings_env) as service:
+        for key in keys:
+            await shop.upload(text, key)
+            await shop.announce(key)
+        await service.logged("video.finished", reason="not_a_video", times=3)
+        moved = await asyncio.to_thread(
+            run_poller, settings_env, "redrive", "--reason", "not_a_video"
+        )
+        await service.logged("video.finished", reason="not_a_video", times=6)
+
+    assert moved.returncode == 0, moved.stderr
+    assert re.search(r"not_a_video\s*│\s*3\s*│\s*0", moved.stdout)
+
+
+async def test_interrupted_redrive_says_what_it_moved(
+    settings_env: dict[str, str], clients: Clients, queues: QueuePair
+) -> None:
+    """Ctrl-C ends it with the table of what was moved so far; every letter is somewhere."""
+    for number in range(60):
+        await send_letter(clients, queues.dlq_url, f"{number}", "not_json")
+    redrive = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "poller", "redrive"),
+        env=settings_env,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        while await count_all(clients, queues.dlq_url) == 60:  # noqa: ASYNC110 - SQS has no event
+            await asyncio.sleep(0.01)
+
+    redrive.send_signal(signal.SIGINT)
+    shown, _ = await redrive.communicate()
+
+    assert re.search(r"not_json\s*│\s*[0-9]+\s*│", shown.decode())
+    assert await count_all(clients, queues.dlq_url) + await count_all(clients, queues.url) >= 60
+
+
+async def test_redrive_of_a_video_asks_the_database_of_the_secret(
+    settings_env: dict[str, str],
+    secretsmanager: str,
+    database: "asyncpg.Connection[asyncpg.Record]",
+    clients: Clients,
+    queues: QueuePair,
+) -> None:
+    """A deployment names its database by a secret alone: our uuid is found there too."""
+    await store_video(database, "videos/x/a.mp4", "failed", "84")
+    video_id = str(await database.fetchval("SELECT id FROM videos"))
+    await send_letter(
+        clients, queues.dlq_url, make_application_body("b", "videos/x/a.mp4"), "too_long"
+    )
+    name = f"database-{uuid4()}"
+    environment = settings_env | {
+        "AWS_ENDPOINT_URL_SECRETS_MANAGER": secretsmanager,
+        "POLLER_DATABASE_SECRET_ARN": name,
+    }
+    async with aioboto3.Session().client("secretsmanager", endpoint_url=secretsmanager) as client:
+        await client.create_secret(Name=name, SecretString=environment.pop("POLLER_DATABASE_URL"))
+
+    moved = run_poller(environment, "redrive", "--video", video_id)
+
+    assert moved.returncode == 0, moved.stdout + moved.stderr
+    assert await count_all(clients, queues.dlq_url) == 0
+
+
+def test_redrive_of_a_video_wants_a_database(settings_env: dict[str, str]) -> None:
+    """Without a database our uuids mean nothing: both settings are named, exit 2."""
+    del settings_env["POLLER_DATABASE_URL"]
+
+    refused = run_poller(settings_env, "redrive", "--video", str(uuid4()))
+
+    assert refused.returncode == 2
+    assert "POLLER_DATABASE_URL or POLLER_DATABASE_SECRET_ARN" in refused.stderr
+
+
+async def test_redrive_that_matches_nothing_names_the_reasons_there_are(
+    settings_env: dict[str, str], clients: Clients, queues: QueuePair
+) -> None:
+    """A reason that no letter has, such as a misspelt one, is exit 1 and those there are."""
+    await send_letter(clients, queues.dlq_url, "{}", "not_a_video")
+
+    missed = run_poller(settings_env, "redrive", "--reason", "nonsense")
+
+    assert missed.returncode == 1
+    assert "nothing matched; the DLQ holds: not_a_video 1" in missed.stdout

@@ -106,7 +106,7 @@ def redrive(
     """
     from poller.cli.redrive import redrive  # noqa: PLC0415
 
-    asyncio.run(redrive(reason, video, dry_run=dry_run))
+    raise typer.Exit(asyncio.run(redrive(reason, video, dry_run=dry_run)))
 
 
 @app.command()
