@@ -34,7 +34,7 @@ def test_every_reason_is_documented() -> None:
     given = set()
     for path in (ROOT / "src").rglob("*.py"):
         text = path.read_text("utf-8")
-        pattern = r'(?:PermanentError|VideoRejectedError|_RejectedError|Reject|Fail)\(\s*"(\w+)"'
+        pattern = r'(?:PermanentError|RetryableError|DecoderFailedError|VideoRejectedError|_RejectedError|Reject|Fail)\(\s*"(\w+)"'
         given |= set(re.findall(pattern, text))
 
     assert len(given) > 12
