@@ -31,13 +31,14 @@ def test_every_metric_is_documented() -> None:
 
 def test_every_reason_is_documented() -> None:
     """A reason that the code gives to the DLQ has its line of advice."""
+    errors = "PermanentError|RetryableError|DecoderFailedError|VideoRejectedError|_RejectedError"
+    givers = f"{errors}|Reject|Fail"
     given = set()
     for path in (ROOT / "src").rglob("*.py"):
         if "cli" in path.parts:
             continue  # what a command says goes to nobody's DLQ
         text = path.read_text("utf-8")
-        pattern = r'(?:PermanentError|RetryableError|DecoderFailedError|VideoRejectedError|_RejectedError|Reject|Fail)\(\s*"(\w+)"'
-        given |= set(re.findall(pattern, text))
+        given |= set(re.findall(rf'(?:{givers})\(\s*"(\w+)"', text))
 
     assert len(given) > 12
     assert {reason for reason in given if f"`{reason}`" not in REFERENCE} == set()
