@@ -3,8 +3,10 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -72,9 +74,8 @@ async def test_local_stack_leaves_nothing_running(tmp_path: Path, number: signal
     lines = (tmp_path / ".env.local").read_text().splitlines()
     environment = dict(line.split("=", 1) for line in lines)
     children = psutil.Process(local.pid).children(recursive=True)
-    clean = {name: value for name, value in os.environ.items() if name not in NAMED}
 
-    examined = run_poller(clean | environment, "status", "--json")
+    examined = run_poller(unnamed() | environment, "status", "--json")
     local.send_signal(number)
     _, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=20)
     await local.wait()
@@ -89,6 +90,80 @@ async def test_local_stack_leaves_nothing_running(tmp_path: Path, number: signal
     if number == signal.SIGINT:
         assert local.returncode == 0
         assert not (tmp_path / ".env.local").exists()
+
+
+async def test_second_stack_leaves_the_first_ones_description(tmp_path: Path) -> None:
+    """In a directory where a stack runs a second one refuses, and `.env.local` stays."""
+    first = await start_local(tmp_path)
+    described = (tmp_path / ".env.local").read_text()
+
+    second = await asyncio.to_thread(run_poller, unnamed(), "local", cwd=tmp_path)
+    kept = (tmp_path / ".env.local").read_text()
+    first.send_signal(signal.SIGINT)
+    await first.wait()
+
+    assert second.returncode == 2
+    assert re.fullmatch(r"poller: .env.local describes a stack that runs at .*\n", second.stderr)
+    assert kept == described
+
+
+def test_local_keeps_an_env_local_of_somebody_else(tmp_path: Path) -> None:
+    """A file that describes no stack is somebody's own: refuse, and leave it."""
+    (tmp_path / ".env.local").write_text("TOKEN=1\n")
+
+    refused = run_poller(unnamed(), "local", cwd=tmp_path)
+
+    assert refused.returncode == 2
+    assert (tmp_path / ".env.local").read_text() == "TOKEN=1\n"
+
+
+@pytest.mark.parametrize("option", ["--aws-port", "--postgres-port"])
+def test_local_names_the_port_that_is_taken(tmp_path: Path, option: str) -> None:
+    """A port that something listens on is one line and exit 2, before anything is started."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+
+        refused = run_poller(unnamed(), "local", option, port, cwd=tmp_path)
+
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"poller: port {port} is taken")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+async def test_local_ends_when_a_server_does(tmp_path: Path) -> None:
+    """It survives a stale `.env.local`, and notices the death of a server: exit 1, nothing left."""
+    (tmp_path / ".env.local").write_text("AWS_ENDPOINT_URL=http://127.0.0.1:1\n")
+    local = await start_local(tmp_path)
+    children = psutil.Process(local.pid).children(recursive=True)
+    [postgres] = [
+        child for child in children if child.name() == "postgres" and "-D" in child.cmdline()
+    ]
+
+    postgres.kill()
+    async with asyncio.timeout(30):
+        status = await local.wait()
+
+    _, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=20)
+    assert status == 1
+    assert alive == []
+    assert not (tmp_path / ".env.local").exists()
+
+
+async def test_local_is_ready_with_an_empty_queue(tmp_path: Path) -> None:
+    """S3's test event is gone before anybody looks."""
+    local = await start_local(tmp_path)
+    lines = (tmp_path / ".env.local").read_text().splitlines()
+
+    shown = await asyncio.to_thread(
+        run_poller,
+        unnamed() | dict(line.split("=", 1) for line in lines),
+        "status",
+        "--json",
+    )
+    local.send_signal(signal.SIGINT)
+    await local.wait()
+
+    assert set(json.loads(shown.stdout)["queues"]["queue"].values()) == {0}
 
 
 @pytest.mark.parametrize(
@@ -184,6 +259,11 @@ def test_postgres_runs_from_an_installation_that_only_its_owner_can_reach(tmp_pa
     assert ran.stdout.startswith("postgresql://someone:")
 
 
+def unnamed() -> dict[str, str]:
+    """The environment without the servers that it may name."""
+    return {name: value for name, value in os.environ.items() if name not in NAMED}
+
+
 async def start_local(directory: Path) -> asyncio.subprocess.Process:
     """Start `poller local` there, with nothing named, and wait until it says that it is ready."""
     local = await asyncio.create_subprocess_exec(
@@ -192,8 +272,7 @@ async def start_local(directory: Path) -> asyncio.subprocess.Process:
         "poller",
         "local",
         cwd=directory,
-        env={name: value for name, value in os.environ.items() if name not in NAMED}
-        | {"PYTHONPATH": str(Path("src").resolve())},
+        env=unnamed() | {"PYTHONPATH": str(Path("src").resolve())},
         stdout=asyncio.subprocess.PIPE,
     )
     assert local.stdout is not None

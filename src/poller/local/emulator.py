@@ -11,6 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from poller.errors import SettingsError
 from poller.local.keeper import EmbeddedServerError, KeptServer
 
 START_SECONDS = 90
@@ -58,6 +59,20 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def check_free(port: int) -> None:
+    """Check that nothing listens on a loopback TCP port.
+
+    Raises:
+        SettingsError: something does.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise SettingsError([f"port {port} is taken: {error.strerror}"]) from error
 
 
 def _environment(directory: Path, port: int) -> dict[str, str]:

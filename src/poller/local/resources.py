@@ -21,6 +21,8 @@ RETENTION_SECONDS = 4 * 24 * 3600
 DLQ_RETENTION_SECONDS = 14 * 24 * 3600
 LONG_POLL_SECONDS = 20
 MAX_RECEIVE_COUNT = 10
+TEST_EVENT_SECONDS = 5
+"""How long to wait for the event; one that comes later is the service's to ignore."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,13 @@ async def create_bucket(s3: "S3Client", name: str, *, announce_to: QueuePair | N
                 ]
             },
         )
+
+
+async def take_test_event(sqs: "SQSClient", pair: QueuePair) -> None:
+    """Delete the event with which S3 tests a new notification; the queue must be new."""
+    reply = await sqs.receive_message(QueueUrl=pair.url, WaitTimeSeconds=TEST_EVENT_SECONDS)
+    for message in reply.get("Messages", []):
+        await sqs.delete_message(QueueUrl=pair.url, ReceiptHandle=message["ReceiptHandle"])
 
 
 async def delete_queue_pair(sqs: "SQSClient", pair: QueuePair) -> None:
