@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from poller.errors import SettingsError
+from poller.errors import PermanentError, SettingsError
+from poller.rules.identity import parse_explicit_id
 from poller.s3 import Objects
 from poller.sqs import Queue
 
@@ -68,14 +69,41 @@ async def submit(
     """Upload the file, or check that the object is there, and announce it.
 
     Raises:
+        SettingsError: there is no bucket to upload to.
         PermanentError: `object_missing`, `object_forbidden`.
         UnavailableError: S3 or SQS is away.
     """
     if source.path is None:
         await objects.head(source.bucket, source.key)
     else:
-        await objects.upload(source.path, source.bucket, source.key, on_bytes)
+        await _upload(source.path, source, objects, on_bytes)
     await queue.send(make_announcement(source.bucket, source.key, video_id))
+
+
+def check_video_id(video_id: str | None) -> str | None:
+    """Read the application's id as the service will.
+
+    Raises:
+        SettingsError: the service would refuse it.
+    """
+    try:
+        return parse_explicit_id(video_id)
+    except ValueError as error:
+        raise SettingsError([f"--video-id {error}"]) from error
+
+
+async def _upload(
+    path: Path, source: Submission, objects: Objects, on_bytes: Callable[[int], None]
+) -> None:
+    try:
+        await objects.upload(path, source.bucket, source.key, on_bytes)
+    except PermanentError as error:
+        if error.reason != "object_missing":
+            raise
+        # An object that is being written can only lack its bucket.
+        raise SettingsError([f"there is no bucket {source.bucket}: set POLLER_RAW_BUCKET"]) from (
+            error
+        )
 
 
 def _plan(argument: str, raw_bucket: str | None) -> Submission:

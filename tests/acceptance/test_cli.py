@@ -1,18 +1,27 @@
 """The commands, run as processes against the real servers."""
 
+import asyncio
 import json
 import re
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import asyncpg
 import pytest
+from rich.console import Console
+from tests.acceptance.conftest import Shop
+from tests.clips import make_clip
 from tests.commands import receive_all, run_poller, send_letter, store_video
+from tests.running import running
 
+from poller.cli.follow import follow
 from poller.local.resources import Clients
+from poller.postgres.reports import Row
 
 COMMANDS = ("run", "migrate", "submit", "status", "redrive", "demo", "local", "doctor")
+QUICK = {"lease_seconds": "6", "heartbeat_seconds": "2", "visibility_seconds": "60"}
 
 
 def test_help_lists_every_command_without_loading_them() -> None:
@@ -157,6 +166,84 @@ async def test_submit_names_the_setting_it_lacks(
     assert missing in refused.stderr
 
 
+@pytest.mark.parametrize("video_id", ["", " ", "x" * 1000])
+async def test_submit_refuses_an_id_that_the_service_would(
+    settings_env: dict[str, str], clients: Clients, tmp_path: Path, video_id: str
+) -> None:
+    """An id that no message may state is one line and exit 2, and nothing is uploaded."""
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"x")
+
+    refused = run_poller(settings_env, "submit", str(video), "--video-id", video_id)
+
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("poller: --video-id must have 1 to ")
+    listed = await clients.s3.list_objects_v2(Bucket=settings_env["POLLER_RAW_BUCKET"])
+    assert "Contents" not in listed
+
+
+def test_submit_names_a_bucket_that_is_not_there(
+    settings_env: dict[str, str], tmp_path: Path
+) -> None:
+    """The bucket in the settings does not exist: one line that names the variable, exit 2."""
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"x")
+
+    refused = run_poller(settings_env | {"POLLER_RAW_BUCKET": "nope"}, "submit", str(video))
+
+    assert refused.returncode == 2
+    assert refused.stderr == "poller: there is no bucket nope: set POLLER_RAW_BUCKET\n"
+
+
+async def test_submit_connects_before_it_uploads(
+    settings_env: dict[str, str], clients: Clients, tmp_path: Path
+) -> None:
+    """`--wait` without a database that answers fails before anything is uploaded."""
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"x")
+    away = settings_env | {"POLLER_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/d"}
+
+    failed = run_poller(away, "submit", str(video), "--wait")
+
+    assert failed.returncode == 1
+    listed = await clients.s3.list_objects_v2(Bucket=settings_env["POLLER_RAW_BUCKET"])
+    assert "Contents" not in listed
+
+
+async def test_submit_waits_for_the_bytes_that_are_there_now(
+    settings_env: dict[str, str], shop: Shop, tmp_path: Path
+) -> None:
+    """Of an object that was overwritten, the result of its earlier bytes is not shown."""
+    key, where = "videos/2025/a.mp4", f"s3://{shop.bucket}/videos/2025/a.mp4"
+    await shop.upload(make_clip(tmp_path / "old.mp4", seconds=3), key)
+    async with running(settings_env, **QUICK):
+        before = await wait_for(settings_env, where, "--video-id", "84")
+        contradicted = await wait_for(settings_env, where, "--video-id", "85")
+
+        await shop.upload(make_clip(tmp_path / "new.mp4", seconds=2), key)
+        after = await wait_for(settings_env, where, "--video-id", "84")
+
+    assert (before.returncode, after.returncode) == (0, 0)
+    assert "0:03.000" in before.stdout
+    assert "0:03.000" not in after.stdout
+    assert "0:02.000" in after.stdout
+    assert contradicted.returncode == 1
+    assert "identity_conflict: it is video 84 already, not 85" in contradicted.stdout
+    assert "0:03.000" not in contradicted.stdout
+
+
+async def test_waiting_for_nobody_is_noticed() -> None:
+    """Where nothing happens, the watcher learns what must run, once."""
+    shown = StringIO()
+
+    async def look() -> dict[tuple[str, str], Row]:
+        return {}
+
+    await follow(Console(file=shown), look, {("b", "k"): "k"}, 1.5, hint_seconds=0.5)
+
+    assert shown.getvalue().count("`poller run` must run") == 1
+
+
 async def test_submit_waits_no_longer_than_told(
     settings_env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -213,3 +300,12 @@ async def test_status_finds_a_video_by_any_name(
 async def test_status_of_an_unknown_video_fails(settings_env: dict[str, str]) -> None:
     """A name that no video has is exit code 1."""
     assert run_poller(settings_env, "status", "nope").returncode == 1
+
+
+async def wait_for(
+    environment: dict[str, str], *arguments: str
+) -> "subprocess.CompletedProcess[str]":
+    """`poller submit --wait`, while this process goes on reading the service's log."""
+    return await asyncio.to_thread(
+        run_poller, environment, "submit", *arguments, "--wait", "--timeout", "60"
+    )

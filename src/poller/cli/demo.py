@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +22,12 @@ from inference.samples import Sample, make_samples
 from poller.cli import tables
 from poller.cli.access import Queues, open_objects, open_queues, open_reports
 from poller.cli.demo_checks import Outcome, Upload, find_faults
-from poller.cli.follow import follow
+from poller.cli.follow import Where, follow
 from poller.cli.local import LOGS
 from poller.local.emulator import free_port
 from poller.local.keeper import KeptServer
 from poller.local.stack import Stack, running
-from poller.postgres.reports import Reports
+from poller.postgres.reports import Reports, Row
 from poller.settings import load
 from poller.submission import Submission, submit
 
@@ -128,7 +128,7 @@ async def _demonstrate(console: Console, uploads: Sequence[Upload], service: Ser
     names = {upload.where: f"{upload.sample.name} ({upload.video_id})" for upload in uploads}
     async with open_queues(settings) as queues, open_reports(settings) as reports:
         await _upload(console, uploads, queues)
-        await follow(console, reports, names, _WORK_SECONDS, service.server.check_running)
+        await _follow(console, reports, names, service)
         console.print("Waiting until every second announcement is settled …")
         await _wait_settled(queues, service)
         outcome = await _read_outcome(uploads, queues, reports, service)
@@ -136,6 +136,16 @@ async def _demonstrate(console: Console, uploads: Sequence[Upload], service: Ser
     faults = find_faults(uploads, outcome)
     _conclude(console, uploads, outcome, faults)
     return faults
+
+
+async def _follow(
+    console: Console, reports: Reports, names: Mapping[Where, str], service: Service
+) -> None:
+    async def look() -> Mapping[Where, Row]:
+        service.server.check_running()
+        return await reports.follow(list(names))
+
+    await follow(console, look, names, _WORK_SECONDS)
 
 
 async def _upload(console: Console, uploads: Sequence[Upload], queues: Queues) -> None:

@@ -1,7 +1,7 @@
 """Watching announced videos until every one is finished."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from rich.console import Console
 from rich.progress import (
@@ -13,23 +13,28 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from poller.postgres.reports import Reports, Row
+from poller.postgres.reports import Row
 
 TERMINAL = {"done", "failed", "superseded"}
 _LOOK_SECONDS = 0.3
+_HINT_SECONDS = 15.0
+
+Where = tuple[str, str]
+"""Bucket and key."""
 
 
 async def follow(
     console: Console,
-    reports: Reports,
-    objects: Mapping[tuple[str, str], str],
+    look: Callable[[], Awaitable[Mapping[Where, Row]]],
+    names: Mapping[Where, str],
     timeout_seconds: float,
-    on_look: Callable[[], None] = lambda: None,
-) -> dict[tuple[str, str], Row]:
-    """Show progress bars until all are finished; returns the latest analysis of each.
+    is_finished: Callable[[Row], bool] = lambda row: row["state"] in TERMINAL,
+    hint_seconds: float = _HINT_SECONDS,
+) -> Mapping[Where, Row]:
+    """Show progress bars until all are finished; returns what the last look saw.
 
-    `objects` says how to call each (bucket, key). An object that nobody took up in time is
-    missing from the answer, and one that is not finished has no terminal state in it.
+    `look` gives the state of each object in `names`. An object that nobody took up in time is
+    missing from the answer, and one that is not finished is in it as it is.
 
     Raises:
         UnavailableError: the database cannot be reached.
@@ -41,33 +46,49 @@ async def follow(
         TextColumn("{task.fields[state]}"),
         TimeElapsedColumn(),
     )
-    latest: dict[tuple[str, str], Row] = {}
+    latest: Mapping[Where, Row] = {}
     with Progress(*columns, console=console) as progress:
         bars = {
             where: progress.add_task(name, total=1, state="waiting")
-            for where, name in objects.items()
+            for where, name in names.items()
         }
+        silence = _Silence(hint_seconds)
         try:
             async with asyncio.timeout(timeout_seconds):
-                while not _all_finished(latest, objects):
+                while not all(where in latest and is_finished(latest[where]) for where in names):
                     await asyncio.sleep(_LOOK_SECONDS)
-                    on_look()
-                    latest = await reports.follow(list(objects))
+                    latest = await look()
                     for where, row in latest.items():
-                        _show(progress, bars[where], row)
+                        _show(progress, bars[where], row, is_finished=is_finished(row))
+                    if silence.is_long({where: row["state"] for where, row in latest.items()}):
+                        console.print("Still waiting: `poller run` must run for this queue.")
         except TimeoutError:
             return latest
     return latest
 
 
-def _all_finished(
-    latest: Mapping[tuple[str, str], Row], objects: Mapping[tuple[str, str], str]
-) -> bool:
-    return all(where in latest and latest[where]["state"] in TERMINAL for where in objects)
+class _Silence:
+    """Notices, once, that nothing has happened for so long and that nobody is at work."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._states: Mapping[Where, str | None] = {}
+        self._since = asyncio.get_running_loop().time()
+        self._was_told = False
+
+    def is_long(self, states: Mapping[Where, str | None]) -> bool:
+        """Take what the latest look saw; True once."""
+        now = asyncio.get_running_loop().time()
+        if states != self._states or "processing" in states.values():
+            self._states, self._since = states, now
+        if self._was_told or now - self._since < self._seconds:
+            return False
+        self._was_told = True
+        return True
 
 
-def _show(progress: Progress, bar: TaskID, row: Row) -> None:
-    done = 1.0 if row["state"] in TERMINAL else row["progress"]
-    progress.update(bar, completed=done, state=row["error_code"] or row["state"])
-    if row["state"] in TERMINAL:
+def _show(progress: Progress, bar: TaskID, row: Row, *, is_finished: bool) -> None:
+    done = 1.0 if row["state"] in TERMINAL else row["progress"] or 0.0
+    progress.update(bar, completed=done, state=row["error_code"] or row["state"] or "waiting")
+    if is_finished:
         progress.stop_task(bar)

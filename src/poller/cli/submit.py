@@ -1,18 +1,20 @@
 """`poller submit`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from inference.events import PIPELINE
 from poller.cli import tables
 from poller.cli.access import open_objects, open_queues, open_reports
-from poller.cli.follow import TERMINAL, follow
+from poller.cli.follow import TERMINAL, Where, follow
 from poller.errors import SettingsError
 from poller.postgres.reports import Reports, Row
+from poller.rules.identity import ExternalId, Source, is_conflict
 from poller.settings import Settings, load, require
-from poller.submission import Submission, plan_submissions
+from poller.submission import Submission, check_video_id, plan_submissions
 from poller.submission import submit as submit_one
 
 
@@ -30,18 +32,15 @@ async def submit(arguments: Sequence[str], video_id: str | None, wait_seconds: f
         require(settings, "database")
     if video_id is not None and len(arguments) > 1:
         raise SettingsError(["--video-id goes with one source: an id belongs to one video"])
+    stated = check_video_id(video_id)
     sources = plan_submissions(arguments, settings.raw_bucket)
     console = Console()
-    await _submit_all(console, settings, sources, video_id)
     if wait_seconds is None:
+        await _submit_all(console, settings, sources, stated)
         return 0
-    async with open_reports(settings) as reports:
-        names = {(source.bucket, source.key): source.name for source in sources}
-        latest = await follow(console, reports, names, wait_seconds)
-        for where, name in names.items():
-            await _show_result(console, reports, name, latest.get(where))
-    is_done = [where in latest and latest[where]["state"] == "done" for where in names]
-    return 0 if all(is_done) else 1
+    async with open_reports(settings) as reports:  # before anything is uploaded
+        await _submit_all(console, settings, sources, stated)
+        return await _wait(console, reports, sources, stated, wait_seconds)
 
 
 async def _submit_all(
@@ -68,12 +67,63 @@ async def _submit_all(
         console.print(f"announced s3://{source.bucket}/{source.key}", soft_wrap=True)
 
 
-async def _show_result(console: Console, reports: Reports, name: str, row: Row | None) -> None:
-    if row is None:
-        console.print(f"{name}: nobody took it up in time; does `poller run` run?")
-    elif row["state"] == "done":
-        console.print(tables.timeline(name, await reports.read_timeline(row["video_id"])))
-    elif row["state"] in TERMINAL:
-        console.print(f"{name}: {row['state']}: {row['error_code']}: {row['error_message']}")
+async def _wait(
+    console: Console,
+    reports: Reports,
+    sources: Sequence[Submission],
+    stated: str | None,
+    seconds: float,
+) -> int:
+    names = {(source.bucket, source.key): Path(source.name).name for source in sources}
+    # An object may have been analysed before, with other bytes: that result is not the answer.
+    async with open_objects() as objects:
+        heads = [await objects.head(*where) for where in names]
+    revisions = {(head.bucket, head.key): head.revision for head in heads}
+
+    async def look() -> Mapping[Where, Row]:
+        return await reports.follow_revisions(revisions, PIPELINE)
+
+    latest = await follow(
+        console, look, names, seconds, is_finished=lambda row: _is_finished(row, stated)
+    )
+    shown = [
+        await _show_result(console, reports, name, latest.get(where), stated)
+        for where, name in names.items()
+    ]
+    return 0 if all(shown) else 1
+
+
+def _is_finished(row: Row, stated: str | None) -> bool:
+    """Tell whether nothing will change: S3's announcement may come to an end before ours."""
+    if _is_refused(row, stated):
+        return True
+    return row["state"] in TERMINAL and stated in (None, row["external_id"])
+
+
+def _is_refused(row: Row, stated: str | None) -> bool:
+    """Tell whether the service refuses the id that we state, with `identity_conflict`."""
+    if stated is None or row["external_id"] is None:
+        return False
+    bound = ExternalId(row["external_id"], Source(row["external_id_source"]))
+    return is_conflict(bound, ExternalId(stated, Source.BODY))
+
+
+async def _show_result(
+    console: Console, reports: Reports, name: str, row: Row | None, stated: str | None
+) -> bool:
+    """Say what became of it; returns whether it is done."""
+    if row is not None and _is_refused(row, stated):
+        fault = f"identity_conflict: it is video {row['external_id']} already, not {stated}"
+    elif row is None or row["state"] is None:
+        fault = "nobody took it up in time; does `poller run` run?"
+    elif row["state"] not in TERMINAL:
+        fault = f"not finished in time: {row['state']}, {row['progress']:.0%}"
+    elif row["state"] != "done":
+        fault = f"{row['state']}: {row['error_code']}: {row['error_message']}"
+    elif not _is_finished(row, stated):
+        fault = f"analysed, but nobody took up its id {stated} in time"
     else:
-        console.print(f"{name}: not finished in time: {row['state']}, {row['progress']:.0%}")
+        console.print(tables.timeline(name, await reports.read_events(row["analysis_id"])))
+        return True
+    console.print(f"{name}: {fault}", markup=False, highlight=False)
+    return False

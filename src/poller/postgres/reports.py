@@ -39,6 +39,16 @@ class Reports:
         """The latest analysis of each of these (bucket, key), where there is one yet."""
         return await self._by_object("follow_objects", objects)
 
+    async def follow_revisions(
+        self, revisions: Mapping[tuple[str, str], str], pipeline: str
+    ) -> dict[tuple[str, str], Row]:
+        """The videos at these (bucket, key), each with the analysis of this revision, if any."""
+        buckets, keys = [bucket for bucket, _ in revisions], [key for _, key in revisions]
+        rows = await self._fetch(
+            query("follow_revisions"), buckets, keys, list(revisions.values()), pipeline
+        )
+        return {(row["bucket"], row["object_key"]): row for row in rows}
+
     async def audit(self, objects: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Row]:
         """How many analyses, events and embeddings are stored for each (bucket, key)."""
         return await self._by_object("audit_objects", objects)
@@ -47,6 +57,12 @@ class Reports:
         """The events of the newest done revision, as rows of `timeline`."""
         return await self._fetch(
             "SELECT * FROM timeline WHERE video_id = $1 ORDER BY start_ms, seq", video_id
+        )
+
+    async def read_events(self, analysis_id: int) -> list[Row]:
+        """The events of one analysis, whether or not it is the newest; empty if it is not done."""
+        return await self._fetch(
+            "SELECT * FROM events WHERE analysis_id = $1 ORDER BY start_ms, seq", analysis_id
         )
 
     async def nearest_shots(self, analysis_ids: Sequence[int], limit: int) -> list[Row]:
