@@ -21,7 +21,7 @@ ROUNDS = 2
 
 
 async def measure(directory: Path) -> list[Measurement]:
-    """Twelve videos of 720p through each; the peers' files lie on disk already."""
+    """Twelve videos of 720p through each; the bare loop's files lie on disk already."""
     made = [make_video(directory / f"{n}.mp4", seconds=SECONDS, seed=n) for n in range(3)]
     files = [made[n % len(made)] for n in range(VIDEOS)]
     cores = len(os.sched_getaffinity(0))
@@ -30,7 +30,7 @@ async def measure(directory: Path) -> list[Measurement]:
     for number in range(ROUNDS):  # in turns, because the machine is not always equally fast
         spent["ours"] += await _through_service(files, number)
         spent["bare"] += await run_split("loop", files, SAMPLE_FPS, cores)
-        spent["replaced"] += await run_split("replaced", files, SAMPLE_FPS, 1)
+        spent["replaced"] += await run_split("replaced", _keys(number), SAMPLE_FPS, 1)
     ours, bare, replaced = (ROUNDS * video_seconds / seconds for seconds in spent.values())
     unit = "video-s/s"
     return [
@@ -41,6 +41,10 @@ async def measure(directory: Path) -> list[Measurement]:
     ]
 
 
+def _keys(turn: int) -> list[str]:
+    return [f"bench/{turn}/{number}.x.mp4" for number in range(VIDEOS)]
+
+
 async def _through_service(files: list[Path], turn: int) -> float:
     """Seconds from the first message to the last commit."""
     bucket, queue = os.environ["POLLER_RAW_BUCKET"], os.environ["POLLER_QUEUE_URL"]
@@ -48,8 +52,8 @@ async def _through_service(files: list[Path], turn: int) -> float:
     # A queue of its own: the uploads announce themselves on the stack's.
     async with session.client("s3") as s3, session.client("sqs") as sqs:
         made = await sqs.create_queue(QueueName=queue.rpartition("/")[2] + f"-bench-{turn}")
-        for number, path in enumerate(files):
-            await s3.upload_file(str(path), bucket, f"bench/{turn}/{number}.x.mp4")
+        for path, key in zip(files, _keys(turn), strict=True):
+            await s3.upload_file(str(path), bucket, key)
         slots = str(len(os.sched_getaffinity(0)))
         async with service(
             queue_url=made["QueueUrl"],
@@ -58,8 +62,8 @@ async def _through_service(files: list[Path], turn: int) -> float:
             device="cpu",
         ):
             started = time.monotonic()
-            for number in range(len(files)):
-                body = json.dumps({"bucket": bucket, "key": f"bench/{turn}/{number}.x.mp4"})
+            for key in _keys(turn):
+                body = json.dumps({"bucket": bucket, "key": key})
                 await sqs.send_message(QueueUrl=made["QueueUrl"], MessageBody=body)
             await _until_done((turn + 1) * len(files))
             return time.monotonic() - started

@@ -1,11 +1,11 @@
 """What the service is measured against: a bare loop, and the flow that it replaces.
 
-Run as a process: `python -m bench.peers loop|replaced FPS FILE…` prints the seconds it took.
+Run as a process: `python -m bench.peers loop FPS FILE…`, or `replaced FPS KEY…` with keys of
+objects in `POLLER_RAW_BUCKET`; prints the seconds it took.
 """
 
 import asyncio
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import asyncpg
+import boto3
 import cv2
 import decord
 import numpy as np
@@ -50,13 +51,14 @@ def _loop_one(engine: Engine, path: Path, sample_fps: float) -> Results:
     return timeline.finish(_info(len(reader)), len(reader) * 1000 / FPS)
 
 
-def replaced(files: Sequence[Path], sample_fps: float) -> list[Results]:
+def replaced(keys: Sequence[str], sample_fps: float) -> list[Results]:
     """Download, decode every frame with OpenCV, analyse one at a time, insert row by row."""
     engine = Engine("cpu")
     results = []
     with tempfile.TemporaryDirectory() as directory:
-        for path in files:
-            local = Path(shutil.copy(path, directory))
+        for key in keys:
+            local = Path(directory) / "video.mp4"
+            boto3.client("s3").download_file(os.environ["POLLER_RAW_BUCKET"], key, str(local))
             found = _replaced_one(engine, local, sample_fps)
             asyncio.run(_insert_rows(found))
             results.append(found)
@@ -92,27 +94,37 @@ def _info(frames: int) -> VideoInfo:
 async def _insert_rows(results: Results) -> None:
     connection = await asyncpg.connect(os.environ["POLLER_DATABASE_URL"])
     await connection.execute(
-        "CREATE TABLE IF NOT EXISTS bench_events (kind text, start_ms bigint, end_ms bigint);"
-        "CREATE TABLE IF NOT EXISTS bench_vectors (start_ms bigint, embedding halfvec)"
+        "CREATE TABLE IF NOT EXISTS replaced_events (LIKE events INCLUDING ALL);"
+        "CREATE TABLE IF NOT EXISTS replaced_embeddings (LIKE embeddings INCLUDING ALL);"
+        "TRUNCATE replaced_events, replaced_embeddings"
     )
-    for event in results.events:
+    for seq, event in enumerate(results.events):
         await connection.execute(
-            "INSERT INTO bench_events VALUES ($1, $2, $3)",
+            "INSERT INTO replaced_events (analysis_id, lease_token, seq, event_type, start_ms,"
+            " end_ms) VALUES (1, 1, $1, $2, $3, $4)",
+            seq,
             event.event_type,
             event.start_ms,
             event.end_ms,
         )
-    for embedding in results.embeddings:
+    for seq, embedding in enumerate(results.embeddings):
         await connection.execute(
-            "INSERT INTO bench_vectors VALUES ($1, $2::text::halfvec)",
+            "INSERT INTO replaced_embeddings (analysis_id, lease_token, seq, kind, start_ms,"
+            " end_ms, model, embedding) VALUES (1, 1, $1, $2, $3, $4, $5, $6::text::halfvec)",
+            seq,
+            embedding.kind,
             embedding.start_ms,
+            embedding.end_ms,
+            embedding.model,
             str(embedding.vector.tolist()),
         )
     await connection.close()
 
 
-async def run_split(kind: str, files: Sequence[Path], sample_fps: float, processes: int) -> float:
-    """Run a peer in so many processes, the files shared out; seconds of the slowest.
+async def run_split(
+    kind: str, files: Sequence[Path | str], sample_fps: float, processes: int
+) -> float:
+    """Run a peer in so many processes, the files or keys shared out; seconds of the slowest.
 
     The time to start Python is left out, as it is for the service.
     """
@@ -130,11 +142,13 @@ async def run_split(kind: str, files: Sequence[Path], sample_fps: float, process
 
 def main() -> None:
     """Run one peer and print how long it took."""
-    kind, sample_fps, *files = sys.argv[1:]
+    kind, sample_fps, *names = sys.argv[1:]
     torch.set_num_threads(1)
-    run = {"loop": loop, "replaced": replaced}[kind]
     started = time.monotonic()
-    run([Path(file) for file in files], float(sample_fps))
+    if kind == "loop":
+        loop([Path(name) for name in names], float(sample_fps))
+    else:
+        replaced(names, float(sample_fps))
     print(time.monotonic() - started)
 
 
