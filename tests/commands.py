@@ -12,12 +12,12 @@ from poller.local.resources import Clients
 
 
 def run_poller(
-    environment: Mapping[str, str], *arguments: str, cwd: Path | None = None
+    environment: Mapping[str, str], *arguments: str, cwd: Path | None = None, columns: int = 250
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end and return its exit code and output."""
     return subprocess.run(
         [sys.executable, "-m", "poller", *arguments],
-        env={**environment, "COLUMNS": "250", "PYTHONPATH": str(Path("src").resolve())},
+        env={**environment, "COLUMNS": str(columns), "PYTHONPATH": str(Path("src").resolve())},
         capture_output=True,
         text=True,
         check=False,

@@ -278,6 +278,20 @@ async def test_status_counts(
     assert "not_a_video: it is a text" in table.stdout
 
 
+async def test_status_shows_keys_in_one_piece(
+    settings_env: dict[str, str], database: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """A long key can be copied from a terminal of 80 columns, brackets included."""
+    key = f"videos/{'x' * 90}/[bold]a b.mp4"
+    await store_video(database, key, "failed", "84")
+
+    counted = run_poller(settings_env, "status", columns=80)
+    shown = run_poller(settings_env, "status", "84", columns=80)
+
+    assert f"s3://b/{key}\n" in counted.stdout
+    assert f"s3://b/{key}\n" in shown.stdout
+
+
 @pytest.mark.parametrize("name", ["84", "s3://b/videos/one.mp4", "videos/one.mp4", "uuid"])
 async def test_status_finds_a_video_by_any_name(
     settings_env: dict[str, str], database: "asyncpg.Connection[asyncpg.Record]", name: str

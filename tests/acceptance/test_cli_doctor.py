@@ -1,9 +1,11 @@
 """`poller doctor`: a line for each thing that the service needs, and a true one."""
 
+import asyncio
 import re
 import socket
 
 from tests.commands import run_poller
+from tests.running import running
 
 
 def test_doctor_finds_everything_in_order(settings_env: dict[str, str]) -> None:
@@ -71,3 +73,17 @@ def test_doctor_sees_a_taken_port(settings_env: dict[str, str]) -> None:
 
     assert examined.returncode == 1
     assert re.search(rf"✗ http: port {port} .*POLLER_HTTP_PORT", examined.stdout)
+
+
+async def test_doctor_passes_beside_a_running_poller(settings_env: dict[str, str]) -> None:
+    """The port that the service itself has taken is no fault."""
+    async with running(settings_env) as service:
+        [started] = await service.logged("service.started")
+        port = str(started["http_port"])
+
+        examined = await asyncio.to_thread(
+            run_poller, settings_env | {"POLLER_HTTP_PORT": port}, "doctor"
+        )
+
+    assert examined.returncode == 0, examined.stdout
+    assert f"✓ http: port {port} is that of a poller that runs" in examined.stdout

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,6 +44,16 @@ _SETTINGS = {
     "POLLER_HEARTBEAT_SECONDS": "2",
     "POLLER_WAIT_TIME_SECONDS": "2",
 }
+_SHOWS = {
+    "cuts": "five scenes of two seconds: a shot for each",
+    "black": "a picture that is black from 3 to 6 s",
+    "freeze": "a picture that stands still from 3 to 6 s",
+    "motion": "a ball that crosses a still room from 3 to 7 s",
+    "variable": "frames at changing intervals: times are read, not counted",
+    "late": "a transport stream whose clock begins at 10 s: its times are kept",
+    "damaged": "the five scenes, with the pictures from 4 to 5 s destroyed",
+    "not_a_video": "a letter with a video's name: refused, once, with the reason",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +70,7 @@ def demo(*, keep: bool) -> int:
     Raises:
         EmbeddedServerError: the emulator, Postgres or the service does not start, or ends.
     """
+    started = time.monotonic()
     console = Console(highlight=False)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -71,7 +83,11 @@ def demo(*, keep: bool) -> int:
         with _service() as service:
             uploads = _plan_uploads(samples, stack.bucket)
             faults = asyncio.run(_demonstrate(console, uploads, service))
-            if keep:
+            console.print(f"It took {time.monotonic() - started:.0f} s.", end=" ")
+            console.print(f"The service's log: {LOGS / 'service.log'}", soft_wrap=True)
+            if not keep:
+                console.print("To look around in it all: poller demo --keep")
+            else:
                 _stay(console, stack, service)
     return 1 if faults else 0
 
@@ -212,15 +228,23 @@ async def _show(
     analyses = {row["analysis_id"]: where for where, row in outcome.latest.items()}
     names = {upload.where: upload.sample.name for upload in uploads}
     nearest = await reports.nearest_shots(list(analyses), _NEIGHBOURS)
+    called = {analysis: names[where] for analysis, where in analyses.items()}
     for upload in uploads:
+        console.rule(f"{upload.sample.name}, id {upload.video_id}")
+        console.print(_SHOWS[upload.sample.name])
         row = outcome.latest.get(upload.where)
         if row is None or row["state"] != "done":
+            console.print(f"  {row['error_code'] if row else 'no analysis'}")
             continue
-        console.rule(f"{upload.sample.name}, id {upload.video_id}")
         console.print(tables.timeline("Timeline", outcome.timelines[upload.where]))
         near = [other for other in nearest if other["probe_analysis_id"] == row["analysis_id"]]
-        called = {analysis: names[where] for analysis, where in analyses.items()}
-        console.print(tables.neighbours("Shots most like its longest one", near, called))
+        if near:
+            console.print(tables.neighbours(_like(near[0]), near, called))
+
+
+def _like(row: Row) -> str:
+    start, end = tables.clock(row["probe_start_ms"]), tables.clock(row["probe_end_ms"])
+    return f"Shots of all videos most like its longest one, {start}–{end}"  # noqa: RUF001 - a range
 
 
 def _conclude(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import aiohttp
 import numpy as np
 from rich.console import Console
 
@@ -18,7 +19,7 @@ from inference.frames import FrameBatch
 from inference.samples import write_video
 from inference.slabs import Slabs
 from poller.cli.access import database_url, open_objects, open_queues
-from poller.errors import PermanentError, SettingsError, UnavailableError
+from poller.errors import PermanentError, RetryableError, SettingsError, UnavailableError
 from poller.postgres import migrations
 from poller.postgres.pool import connect
 from poller.settings import Settings, load, require
@@ -32,6 +33,7 @@ FAULTS = (
     SettingsError,
     UnavailableError,
     PermanentError,
+    RetryableError,
     DeviceFaultError,
     DecoderFailedError,
     VideoRejectedError,
@@ -160,7 +162,7 @@ async def _count_frames(clip: Path, limits: Limits) -> int:
 
 
 async def check_http_port(settings: Settings) -> str:
-    """The port for metrics and health is free."""
+    """The port for metrics and health is free, or a poller has it already."""
     if settings.http_port == 0:
         return "any free port"
     with socket.socket() as probe:
@@ -168,10 +170,25 @@ async def check_http_port(settings: Settings) -> str:
         try:
             probe.bind(("", settings.http_port))
         except OSError as error:
+            if await _is_poller(settings.http_port):
+                return f"port {settings.http_port} is that of a poller that runs"
             raise UnavailableError(
                 f"port {settings.http_port}", f"{error}: set POLLER_HTTP_PORT to another one"
             ) from error
     return f"port {settings.http_port} is free"
+
+
+async def _is_poller(port: int) -> bool:
+    """Tell whether `/healthz` on that port answers like ours, well or not."""
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
+            session.get(f"http://127.0.0.1:{port}/healthz") as response,
+        ):
+            answer = await response.json()
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return False
+    return isinstance(answer, dict) and answer.keys() == {"status", "faults"}
 
 
 async def _check_bucket(bucket: str) -> str:

@@ -39,7 +39,10 @@ async def status(video: str | None, *, as_json: bool) -> int:
     for name, depth in depths.items():
         console.print(tables.counts(name.upper() if name == "dlq" else name.capitalize(), depth))
     if unfinished:
-        console.print(tables.videos("Not done", unfinished))
+        console.print("Not done")
+    for row in unfinished:
+        console.print(tables.location(row), soft_wrap=True)
+        console.print(tables.summary(row), soft_wrap=True)
     return 0
 
 
@@ -65,7 +68,7 @@ async def _show_videos(console: Console, reports: Reports, text: str, *, as_json
 
 
 def _show_video(console: Console, row: Row, events: list[Row]) -> None:
-    console.print(f"[bold]s3://{row['bucket']}/{row['object_key']}", highlight=False)
+    console.print(tables.location(row), soft_wrap=True)
     console.print(tables.state(row["state"]), f"{row['progress'] or 0:.0%}")
     for name in _SHOWN:
         if row[name] is not None:

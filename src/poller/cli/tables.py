@@ -1,6 +1,6 @@
 """How results look on a terminal."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -35,20 +35,19 @@ def counts(title: str, numbers: Mapping[str, int]) -> Table:
     return table
 
 
-def videos(title: str, rows: Iterable[Row]) -> Table:
-    """Rows of `latest_analyses`, one line each."""
-    table = Table("id", "object", "state", "progress", "what went wrong", title=title)
-    table.title_justify = "left"
-    for row in rows:
-        fault = f"{row['error_code']}: {row['error_message']}" if row["error_code"] else ""
-        table.add_row(
-            row["external_id"] or "",
-            Text(f"s3://{row['bucket']}/{row['object_key']}", overflow="fold"),
-            state(row["state"]),
-            f"{row['progress'] or 0:.0%}",
-            Text(fault, overflow="fold"),
-        )
-    return table
+def location(row: Row) -> Text:
+    """Where a video is, to be printed with `soft_wrap`: people copy it."""
+    return Text(f"s3://{row['bucket']}/{row['object_key']}", style="bold")
+
+
+def summary(row: Row) -> Text:
+    """A row of `latest_analyses` in a line."""
+    parts = [state(row["state"]), Text(f"{row['progress'] or 0:.0%}")]
+    if row["external_id"]:
+        parts.insert(0, Text(f"id {row['external_id']}"))
+    if row["error_code"]:
+        parts.append(Text(f"{row['error_code']}: {row['error_message']}"))
+    return Text("  ") + Text(", ").join(parts)
 
 
 def timeline(title: str, events: Sequence[Row]) -> Table:
