@@ -10,7 +10,8 @@ setup: .venv/.installed ## Make .venv with everything in it
 
 # torch first and alone: the same line takes the CPU wheel where one is offered and the CUDA build
 # elsewhere, and the constraints name neither.
-.venv/.installed: pyproject.toml constraints.txt
+.venv/.installed: pyproject.toml constraints.txt Makefile
+	@echo "Installing into .venv: about 2 GB, some minutes"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[local,dev]'
