@@ -244,7 +244,7 @@ async def _show(
 
 def _like(row: Row) -> str:
     start, end = tables.clock(row["probe_start_ms"]), tables.clock(row["probe_end_ms"])
-    return f"Shots of all videos most like its longest one, {start}–{end}"  # noqa: RUF001 - a range
+    return f"Shots most like {start}–{end}"  # noqa: RUF001 - a range
 
 
 def _conclude(
