@@ -220,13 +220,13 @@ async def test_submit_waits_for_the_bytes_that_are_there_now(
         before = await wait_for(settings_env, where, "--video-id", "84")
         contradicted = await wait_for(settings_env, where, "--video-id", "85")
 
-        await shop.upload(make_clip(tmp_path / "new.mp4", seconds=2), key)
-        after = await wait_for(settings_env, where, "--video-id", "84")
+    await shop.upload(make_clip(tmp_path / "new.mp4", seconds=2), key)
+    after = await wait_for(settings_env, where, "--timeout", "3")
 
-    assert (before.returncode, after.returncode) == (0, 0)
+    assert before.returncode == 0
     assert "0:03.000" in before.stdout
-    assert "0:03.000" not in after.stdout
-    assert "0:02.000" in after.stdout
+    assert after.returncode == 1
+    assert "nobody took it up in time" in after.stdout
     assert contradicted.returncode == 1
     assert "identity_conflict: it is video 84 already, not 85" in contradicted.stdout
     assert "0:03.000" not in contradicted.stdout
@@ -321,5 +321,5 @@ async def wait_for(
 ) -> "subprocess.CompletedProcess[str]":
     """`poller submit --wait`, while this process goes on reading the service's log."""
     return await asyncio.to_thread(
-        run_poller, environment, "submit", *arguments, "--wait", "--timeout", "60"
+        run_poller, environment, "submit", "--wait", "--timeout", "60", *arguments
     )

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,6 +22,36 @@ from poller.local.keeper import EmbeddedServerError, KeptServer
 from poller.local.resources import Clients
 
 NAMED = {"AWS_ENDPOINT_URL", "POLLER_DATABASE_URL"}
+
+
+StartLocal = Callable[[Path], Awaitable[asyncio.subprocess.Process]]
+
+
+@pytest.fixture
+async def start_local() -> AsyncIterator[StartLocal]:
+    """Starts `poller local` there, with nothing named, and waits until it says that it is ready."""
+    started: list[asyncio.subprocess.Process] = []
+
+    async def start(directory: Path) -> asyncio.subprocess.Process:
+        local = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "poller", "local"),
+            cwd=directory,
+            env=unnamed() | {"PYTHONPATH": str(Path("src").resolve())},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        started.append(local)
+        assert local.stdout is not None
+        async with asyncio.timeout(120):
+            while not (await local.stdout.readline()).startswith(b"Ready"):
+                assert not local.stdout.at_eof()
+        return local
+
+    yield start
+    for local in started:
+        if local.returncode is None:
+            local.kill()
+            await local.wait()
 
 
 async def test_database_is_migrated_and_has_vectors(database_url: str) -> None:
@@ -68,7 +99,9 @@ async def test_queues_have_the_numbers_of_a_deployment(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-async def test_local_stack_leaves_nothing_running(tmp_path: Path, number: signal.Signals) -> None:
+async def test_local_stack_leaves_nothing_running(
+    start_local: StartLocal, tmp_path: Path, number: signal.Signals
+) -> None:
     """`poller local` serves what `.env.local` says, and ends with its owner, however that ends."""
     local = await start_local(tmp_path)
     lines = (tmp_path / ".env.local").read_text().splitlines()
@@ -92,7 +125,9 @@ async def test_local_stack_leaves_nothing_running(tmp_path: Path, number: signal
         assert not (tmp_path / ".env.local").exists()
 
 
-async def test_second_stack_leaves_the_first_ones_description(tmp_path: Path) -> None:
+async def test_second_stack_leaves_the_first_ones_description(
+    start_local: StartLocal, tmp_path: Path
+) -> None:
     """In a directory where a stack runs a second one refuses, and `.env.local` stays."""
     first = await start_local(tmp_path)
     described = (tmp_path / ".env.local").read_text()
@@ -130,7 +165,7 @@ def test_local_names_the_port_that_is_taken(tmp_path: Path, option: str) -> None
     assert len(refused.stderr.splitlines()) == 1
 
 
-async def test_local_ends_when_a_server_does(tmp_path: Path) -> None:
+async def test_local_ends_when_a_server_does(start_local: StartLocal, tmp_path: Path) -> None:
     """It survives a stale `.env.local`, and notices the death of a server: exit 1, nothing left."""
     (tmp_path / ".env.local").write_text("AWS_ENDPOINT_URL=http://127.0.0.1:1\n")
     local = await start_local(tmp_path)
@@ -149,7 +184,7 @@ async def test_local_ends_when_a_server_does(tmp_path: Path) -> None:
     assert not (tmp_path / ".env.local").exists()
 
 
-async def test_local_is_ready_with_an_empty_queue(tmp_path: Path) -> None:
+async def test_local_is_ready_with_an_empty_queue(start_local: StartLocal, tmp_path: Path) -> None:
     """S3's test event is gone before anybody looks."""
     local = await start_local(tmp_path)
     lines = (tmp_path / ".env.local").read_text().splitlines()
@@ -262,21 +297,3 @@ def test_postgres_runs_from_an_installation_that_only_its_owner_can_reach(tmp_pa
 def unnamed() -> dict[str, str]:
     """The environment without the servers that it may name."""
     return {name: value for name, value in os.environ.items() if name not in NAMED}
-
-
-async def start_local(directory: Path) -> asyncio.subprocess.Process:
-    """Start `poller local` there, with nothing named, and wait until it says that it is ready."""
-    local = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "poller",
-        "local",
-        cwd=directory,
-        env=unnamed() | {"PYTHONPATH": str(Path("src").resolve())},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert local.stdout is not None
-    async with asyncio.timeout(120):
-        while not (await local.stdout.readline()).startswith(b"Ready"):
-            assert not local.stdout.at_eof()
-    return local
