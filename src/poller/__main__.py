@@ -3,7 +3,7 @@
 import sys
 
 from poller.cli import app
-from poller.errors import PermanentError, SettingsError, UnavailableError
+from poller.errors import PermanentError, RetryableError, SettingsError, UnavailableError
 
 
 def main() -> None:
@@ -12,7 +12,7 @@ def main() -> None:
         app()
     except SettingsError as error:
         _fail(error.lines, 2)
-    except (PermanentError, UnavailableError) as error:
+    except (PermanentError, RetryableError, UnavailableError) as error:
         _fail([str(error)], 1)
 
 
