@@ -37,9 +37,7 @@ class Analysis:
 
 
 Progress = Callable[[float, int], None]
-"""Called with the fraction done, 0..1, and the number of frames in the batch just inferred.
-
-Between batches it is called with (0, 0) whenever the decoder shows that it works."""
+"""Called with the fraction done, 0..1, and the number of frames in the batch just inferred."""
 
 
 class Analyzer:
@@ -68,9 +66,12 @@ class Analyzer:
         """
         await self._device.start()
 
-    async def analyze(self, path: Path, on_progress: Progress) -> Analysis:
+    async def analyze(
+        self, path: Path, on_progress: Progress, on_alive: Callable[[], None] = lambda: None
+    ) -> Analysis:
         """Analyse one local file. Cancelling kills its decoder and frees its memory.
 
+        `on_alive` is called when the decoder shows that it works, between batches too.
         A decoder that fails gets a second chance from the start, with the tolerant backend.
 
         Raises:
@@ -79,17 +80,19 @@ class Analyzer:
             DeviceFaultError: the device process failed; the video is not to blame.
         """
         try:
-            return await self._attempt(path, "decord", on_progress)
+            return await self._attempt(path, "decord", on_progress, on_alive)
         except DecoderFailedError:
-            return await self._attempt(path, "pyav", on_progress)
+            return await self._attempt(path, "pyav", on_progress, on_alive)
 
-    async def _attempt(self, path: Path, backend: Backend, on_progress: Progress) -> Analysis:
+    async def _attempt(
+        self, path: Path, backend: Backend, on_progress: Progress, on_alive: Callable[[], None]
+    ) -> Analysis:
         request = Request(path, self._sample_fps, self._batch_size, self._decoder_threads, backend)
         async with AsyncExitStack() as stack:
             slabs = Slabs.create(_SLABS, self._batch_size * _FRAME_BYTES)
             stack.callback(slabs.close)
             decoding = await stack.enter_async_context(
-                Decoding(request, self._limits, slabs, lambda: on_progress(0.0, 0))
+                Decoding(request, self._limits, slabs, on_alive)
             )
             video = await stack.enter_async_context(self._device.open(slabs))
             timeline = Timeline(source_fps=decoding.opened.info.fps, sample_fps=self._sample_fps)

@@ -104,9 +104,7 @@ def _outcome(remedy: Remedy, attempts: int) -> Outcome:
 
 
 def note_batch(frames: int) -> None:
-    """Count a batch that the device has analysed; 0 frames are none."""
-    if frames == 0:
-        return
+    """Count a batch that the device has analysed."""
     metrics.FRAMES_INFERRED.inc(frames)
     metrics.BATCH_FRAMES.observe(frames)
 

@@ -130,7 +130,7 @@ class Pipeline:
                 beat.report(progress)
                 note_batch(frames)
 
-            analysis = await self._analyzer.analyze(path, on_batch)  # decode and infer
+            analysis = await self._analyzer.analyze(path, on_batch, beat.keep)  # decode, infer
             stages.add("decode", analysis.decode_seconds)
             stages.add("infer", analysis.infer_seconds)
             with stages.timed("store"):

@@ -165,6 +165,7 @@ async def test_a_killed_worker_is_replaced(
     await shop.upload(make_clip(tmp_path / "clip.mp4", seconds=60, size="640x360"), "a.mp4")
     await shop.announce("a.mp4", 84)
     quick = {"lease_seconds": "3", "heartbeat_seconds": "1", "sample_fps": "all"}
+    quick["visibility_seconds"] = "35"  # should it die before its first beat
 
     async with running(settings_env, **quick) as killed:
         await killed.started_decoding()
