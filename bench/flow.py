@@ -54,7 +54,8 @@ async def _through_service(files: list[Path], turn: int) -> float:
         made = await sqs.create_queue(QueueName=queue.rpartition("/")[2] + f"-bench-{turn}")
         for path, key in zip(files, _keys(turn), strict=True):
             await s3.upload_file(str(path), bucket, key)
-        slots = str(len(os.sched_getaffinity(0)))
+        # Twice the cores: while one video is fetched or stored, another is decoded.
+        slots = str(2 * len(os.sched_getaffinity(0)))
         async with service(
             queue_url=made["QueueUrl"],
             max_concurrent_videos=slots,

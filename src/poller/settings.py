@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     allowed_buckets: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="comma-separated buckets to accept videos from; empty: every bucket"
     )
-    max_concurrent_videos: int = Field(2, ge=1, le=64, description="videos in flight at once")
+    max_concurrent_videos: int = Field(4, ge=1, le=64, description="videos in flight at once")
     max_video_bytes: int = Field(20 * _GIB, ge=1, description="largest object to fetch, in bytes")
     max_video_seconds: float = Field(4 * 3600, gt=0, description="longest video, in seconds")
     sample_fps: float | None = Field(
