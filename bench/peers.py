@@ -10,19 +10,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import asyncpg
 import boto3
 import cv2
-import decord
 import numpy as np
 import torch
 
+from inference.backends import ErrorLog, Sampled
 from inference.engine import Engine
 from inference.events import Results
 from inference.frames import VideoInfo
+from inference.probe import probe
 from inference.sampling import sample_indices
+from inference.sparse import plan_packets, read_sparsely
 from inference.timeline import Timeline
 
 WIDTH, HEIGHT, FPS = 256, 144, 25.0
@@ -37,18 +40,19 @@ def loop(files: Sequence[Path], sample_fps: float) -> list[Results]:
 
 
 def _loop_one(engine: Engine, path: Path, sample_fps: float) -> Results:
-    reader = decord.VideoReader(
-        str(path), ctx=decord.cpu(0), width=WIDTH, height=HEIGHT, num_threads=1
-    )
-    pts_ms = np.arange(len(reader)) * 1000 / FPS
-    chosen = sample_indices(pts_ms, sample_fps)
+    facts = probe(path, 3600, lambda: None)
+    needed = plan_packets(facts, sample_fps)
+    if needed is None:
+        raise RuntimeError("made so that not every picture is needed")
     carry = engine.open()
     timeline = Timeline(source_fps=FPS, sample_fps=sample_fps)
-    for at in range(0, len(chosen), _BATCH):
-        part = chosen[at : at + _BATCH]
-        pixels = reader.get_batch(part.tolist()).asnumpy()
-        timeline.push(pts_ms[part], engine.features(carry, pixels, pts_ms[part]))
-    return timeline.finish(_info(len(reader)), len(reader) * 1000 / FPS)
+    items = read_sparsely(path, facts, needed, sample_fps=sample_fps, threads=1, log=ErrorLog())
+    frames = (item for item in items if isinstance(item, Sampled))
+    while batch := list(islice(frames, _BATCH)):
+        pts_ms = np.array([frame.pts_ms for frame in batch])
+        pixels = np.stack([frame.pixels for frame in batch])
+        timeline.push(pts_ms, engine.features(carry, pixels, pts_ms))
+    return timeline.finish(facts.info, facts.end_ms)
 
 
 def replaced(keys: Sequence[str], sample_fps: float) -> list[Results]:

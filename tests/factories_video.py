@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
-from inference.decode import Backend, Decoding, Limits, Request
+from inference.decode import Decoding, Limits, Request
 from inference.frames import Gap
 from inference.samples import Picture, paint_scene, pan, write_video
 from inference.slabs import Slabs
@@ -170,22 +170,22 @@ def make_request(
     *,
     sample_fps: float | None = None,
     batch_size: int = 8,
-    backend: Backend = "decord",
+    tolerant: bool = False,
 ) -> Request:
     """Ask for every frame, unless told otherwise."""
-    return Request(path, sample_fps, batch_size, 1, backend)
+    return Request(path, sample_fps, batch_size, 1, tolerant)
 
 
 async def decode_all(
     path: Path,
     *,
     sample_fps: float | None = None,
-    backend: Backend = "decord",
+    tolerant: bool = False,
     limits: Limits | None = None,
 ) -> Decoded:
     """Run a decoder to its end and copy what it hands over."""
     slabs = make_slabs()
-    request = make_request(path, sample_fps=sample_fps, backend=backend)
+    request = make_request(path, sample_fps=sample_fps, tolerant=tolerant)
     try:
         async with Decoding(request, limits or Limits(3600), slabs) as decoding:
             result = Decoded(decoding.opened)

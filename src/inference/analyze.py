@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from inference.decode import Backend, Decoding, Limits, Request
+from inference.decode import Decoding, Limits, Request
 from inference.device import Device, DeviceVideo
 from inference.errors import DecoderFailedError
 from inference.events import Results
@@ -80,14 +80,19 @@ class Analyzer:
             DeviceFaultError: the device process failed; the video is not to blame.
         """
         try:
-            return await self._attempt(path, "decord", on_progress, on_alive)
+            return await self._attempt(path, on_progress, on_alive)
         except DecoderFailedError:
-            return await self._attempt(path, "pyav", on_progress, on_alive)
+            return await self._attempt(path, on_progress, on_alive, tolerant=True)
 
     async def _attempt(
-        self, path: Path, backend: Backend, on_progress: Progress, on_alive: Callable[[], None]
+        self,
+        path: Path,
+        on_progress: Progress,
+        on_alive: Callable[[], None],
+        *,
+        tolerant: bool = False,
     ) -> Analysis:
-        request = Request(path, self._sample_fps, self._batch_size, self._decoder_threads, backend)
+        request = Request(path, self._sample_fps, self._batch_size, self._decoder_threads, tolerant)
         async with AsyncExitStack() as stack:
             slabs = Slabs.create(_SLABS, self._batch_size * _FRAME_BYTES)
             stack.callback(slabs.close)

@@ -1,9 +1,12 @@
 """Which containers and codecs are let in, and what a file is that is not."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
 import av.error
+import av.logging
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -41,6 +44,22 @@ def admit_container(path: Path) -> InputContainer:
         raise _refused_container(path) from error
     except (av.error.InvalidDataError, av.error.EOFError) as error:
         raise VideoRejectedError("not_a_video", "no video container is recognised") from error
+
+
+@contextmanager
+def open_stream(
+    path: Path, index: int, threads: int
+) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open one video stream of an admitted file; its errors go to stderr as FFmpeg writes them."""
+    av.logging.restore_default_callback()
+    av.logging.set_libav_level(av.logging.ERROR)
+    with open_container(path) as container:
+        stream = container.streams[index]
+        if not isinstance(stream, VideoStream):
+            raise TypeError("the probe named a video stream")
+        stream.codec_context.thread_count = threads
+        stream.thread_type = "AUTO" if threads > 1 else "NONE"
+        yield container, stream
 
 
 def _refused_container(path: Path) -> VideoRejectedError:

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, assert_never
+from typing import Self, assert_never
 
 import numpy as np
 
@@ -30,8 +30,6 @@ from inference.wire import (
     WireError,
     parse_line,
 )
-
-Backend = Literal["decord", "pyav"]
 
 _READ_BYTES_PER_SECOND = 32 << 20
 """A slow disk: opening reads the whole file, in silence, and gets the time for that."""
@@ -62,7 +60,8 @@ class Request:
     """Frames per second of presentation time; None for every frame."""
     batch_size: int
     threads: int
-    backend: Backend
+    tolerant: bool
+    """Use the backend that trusts nothing; otherwise the cheapest that can be trusted."""
 
 
 class Decoding:
@@ -168,7 +167,7 @@ class Decoding:
             cpu_seconds=int(limits.total_seconds * max(1, request.threads)),
             memory_bytes=limits.memory_bytes,
             threads=request.threads,
-            backend=request.backend,
+            tolerant=request.tolerant,
         )
         return await start_child(
             "inference.decoder_main",

@@ -4,8 +4,9 @@ import faulthandler
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,7 @@ from inference.errors import VideoRejectedError
 from inference.frames import Gap
 from inference.probe import Probe, probe
 from inference.slabs import Slabs
+from inference.sparse import plan_packets, read_sparsely
 from inference.tolerant import Tolerant
 from inference.wire import (
     Alive,
@@ -121,30 +123,33 @@ def _decode(order: Order, outbox: Outbox) -> None:
     start = time.monotonic()
     log = ErrorLog()
     facts = probe(Path(order.path), order.max_seconds, outbox.tick)
-    backend = "pyav" if order.backend == "pyav" or facts.tolerant_because else "decord"
+    backend, frames = _choose(order, facts, log)
     outbox.say(Opened(facts.info, *facts.frame_size(), backend))
-    if backend == "decord" and not _decode_fast(order, facts, log, outbox):
+    try:
+        for item in frames:
+            outbox.put(item)
+    except DamageError:
+        # The frames that were handed over before are good.
         backend = "pyav"
-    if backend == "pyav":
-        # Where decord met damage, the frames that it handed over before are good.
-        rest = Tolerant(
-            Path(order.path), facts, order.sample_fps, order.threads, log, after_ms=outbox.last_ms
-        )
-        for item in rest.read():
+        for item in _read_tolerantly(order, facts, log, outbox.last_ms):
             outbox.put(item)
     outbox.flush()
     seconds = time.monotonic() - start - outbox.waited_seconds
     outbox.say(Finished(outbox.decoded, seconds, facts.end_ms, backend))
 
 
-def _decode_fast(order: Order, facts: Probe, log: ErrorLog, outbox: Outbox) -> bool:
-    """Tell whether decord got through; if not, all that it handed over is good."""
-    frames = read_with_decord(
-        Path(order.path), facts, sample_fps=order.sample_fps, threads=order.threads, log=log
-    )
-    try:
-        for item in frames:
-            outbox.put(item)
-    except DamageError:
-        return False
-    return True
+def _choose(order: Order, facts: Probe, log: ErrorLog) -> tuple[str, Iterator[Item]]:
+    """Pick the cheapest backend that can be trusted with the file, by name."""
+    path = Path(order.path)
+    needed = plan_packets(facts, order.sample_fps)
+    if order.tolerant or (needed is None and facts.tolerant_because):
+        return "pyav", _read_tolerantly(order, facts, log, None)
+    read = read_with_decord if needed is None else partial(read_sparsely, needed=needed)
+    frames = read(path, facts, sample_fps=order.sample_fps, threads=order.threads, log=log)
+    return "decord" if needed is None else "sparse", frames
+
+
+def _read_tolerantly(
+    order: Order, facts: Probe, log: ErrorLog, after_ms: float | None
+) -> Iterator[Item]:
+    return Tolerant(Path(order.path), facts, order.sample_fps, order.threads, log, after_ms).read()

@@ -1,9 +1,10 @@
-"""Notices that an H.264 stream has lost pictures, by the numbers that its slices carry.
+"""Reads from the headers of H.264 whether pictures were lost, and which ones others refer to.
 
 FFmpeg drops or invents pictures after such a loss without a word at error level, and decord, which
 counts pictures, gives all that follow the wrong time. Source: ITU-T H.264, 7.3.2.1.1, 7.3.3, 7.4.3.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -11,6 +12,9 @@ _HIGH_PROFILES = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 
 _HEADER_BYTES = 48
 """Enough for all that is read of a slice header."""
 _SLICE, _IDR_SLICE = 1, 5
+_INTRA_TYPES = frozenset({2, 4, 7, 9})
+_DISPOSABLE = frozenset({6, 9, 10, 12})
+"""Unit types that go with their picture: messages, delimiters, ends, filler."""
 
 
 class _Bits:
@@ -41,15 +45,38 @@ class _Bits:
         return (number + 1) // 2 if number % 2 else -(number // 2)
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What a packet's headers say of its picture."""
+
+    follows: bool
+    """It continues the packet before it, with no picture lost between."""
+    is_reference: bool
+    """Others may be decoded from it."""
+    is_idr: bool
+    """Nothing behind it refers to anything before it."""
+    is_intra: bool
+    """It is decoded from itself alone."""
+    has_parameters: bool
+    """It carries more than a picture: parameter sets, which may hold for all that follows."""
+
+
+_UNREADABLE = Picture(
+    follows=False, is_reference=True, is_idr=False, is_intra=False, has_parameters=True
+)
+
+
 @dataclass(slots=True)
-class FrameNumbers:
-    """Follows `frame_num` through the packets of a stream, in decoding order."""
+class Pictures:
+    """Follows the pictures of a stream by their `frame_num`, in decoding order."""
 
     length_bytes: int
     """Bytes of the length in front of each NAL unit."""
     number_bits: int
     has_planes: bool
     """Colour planes are coded apart, which puts a field into each slice header."""
+    has_fields: bool
+    """Two packets may make one picture, so that none can do without the other."""
     _previous: int | None = None
 
     @classmethod
@@ -60,47 +87,60 @@ class FrameNumbers:
             return None
         size = int.from_bytes(configuration[6:8], "big")
         try:
-            bits, planes = _read_set(configuration[8 : 8 + size])
+            return cls((configuration[4] & 3) + 1, *_read_set(configuration[8 : 8 + size]))
         except ValueError:
             return None
-        return cls((configuration[4] & 3) + 1, bits, planes)
 
-    def follows(self, packet: memoryview) -> bool:
-        """Tell whether a packet continues the one before it, with no picture lost between."""
+    def read(self, packet: memoryview) -> Picture:
+        """Read the packet that comes next."""
         try:
-            unit = self._first_slice(packet)
-            number = self._read_number(unit)
-        except ValueError:
-            return False
+            units = list(self._units(packet))
+            first = next(unit for unit in units if unit[0] & 31 in {_SLICE, _IDR_SLICE})
+            slice_type, number = self._read_slice(first)
+        except (ValueError, StopIteration):
+            return _UNREADABLE
+        is_idr = first[0] & 31 == _IDR_SLICE
+        kinds = {unit[0] & 31 for unit in units}
+        return Picture(
+            follows=self._follows(number, is_idr=is_idr, is_counted=bool(first[0] >> 5 & 3)),
+            is_reference=self.has_fields or any(unit[0] >> 5 & 3 for unit in units),
+            is_idr=is_idr,
+            is_intra=slice_type in _INTRA_TYPES,
+            has_parameters=not kinds <= {_SLICE, _IDR_SLICE} | _DISPOSABLE,
+        )
+
+    def _follows(self, number: int, *, is_idr: bool, is_counted: bool) -> bool:
         before, modulus = self._previous, 1 << self.number_bits
-        if unit[0] & 31 == _IDR_SLICE:
+        if is_idr:
             self._previous = 0
             return number == 0
-        if unit[0] >> 5 & 3:  # only pictures that others refer to are counted
+        if is_counted:  # only pictures that others refer to are
             self._previous = number
         return before is None or number in {before, (before + 1) % modulus}
 
-    def _first_slice(self, packet: memoryview) -> bytes:
+    def _units(self, packet: memoryview) -> Iterator[bytes]:
+        """Yield the beginning of each NAL unit."""
         at = 0
         while at + self.length_bytes < len(packet):
             size = int.from_bytes(packet[at : at + self.length_bytes], "big")
             at += self.length_bytes
-            if packet[at] & 31 in {_SLICE, _IDR_SLICE}:
-                return bytes(packet[at : at + min(size, _HEADER_BYTES)])
+            if size:
+                yield bytes(packet[at : at + min(size, _HEADER_BYTES)])
             at += size
-        raise ValueError("a packet without a slice")
 
-    def _read_number(self, unit: bytes) -> int:
+    def _read_slice(self, unit: bytes) -> tuple[int, int]:
+        """Read `slice_type` and `frame_num`."""
         bits = _Bits(unit)
-        for _ in ("first_mb_in_slice", "slice_type", "pic_parameter_set_id"):
-            bits.read_golomb()
+        bits.read_golomb()  # first_mb_in_slice
+        slice_type = bits.read_golomb()
+        bits.read_golomb()  # pic_parameter_set_id
         if self.has_planes:
             bits.read(2)
-        return bits.read(self.number_bits)
+        return slice_type, bits.read(self.number_bits)
 
 
-def _read_set(unit: bytes) -> tuple[int, bool]:
-    """Read a sequence parameter set: the bits of `frame_num`, and whether planes are apart.
+def _read_set(unit: bytes) -> tuple[int, bool, bool]:
+    """Read a sequence parameter set: the bits of `frame_num`, separate planes, possible fields.
 
     Raises:
         ValueError: it is cut, or allows gaps in `frame_num`, which then tell nothing.
@@ -122,7 +162,9 @@ def _read_set(unit: bytes) -> tuple[int, bool]:
     bits.read_golomb()  # max_num_ref_frames
     if bits.read(1):
         raise ValueError("gaps in frame_num are allowed")
-    return number_bits, planes
+    bits.read_golomb()  # pic_width_in_mbs_minus1
+    bits.read_golomb()  # pic_height_in_map_units_minus1
+    return number_bits, planes, not bits.read(1)
 
 
 def _skip_scaling_lists(bits: _Bits, count: int) -> None:

@@ -23,7 +23,8 @@ from av.video.stream import VideoStream
 from inference.containers import admit_container, admit_stream
 from inference.errors import VideoRejectedError
 from inference.frames import VideoInfo
-from inference.h264 import FrameNumbers
+from inference.h264 import Picture, Pictures
+from inference.references import References
 from inference.scaling import Scaler
 
 LONG_SIDE = 256
@@ -58,8 +59,10 @@ class Probe:
     """`pts` are complete and distinct: a frame that does not come is missing."""
     losses: frozenset[int]
     """Times of the pictures before which others are known to have been lost."""
+    references: References | None
+    """Which pictures can be left out, if all of them are known to be there and in order."""
     tolerant_because: str
-    """Why only the tolerant backend can be trusted with this file; empty if any can."""
+    """Why only the tolerant backend can be trusted with every frame of it; empty if any can."""
 
     def milliseconds(self, pts: int) -> float:
         """Convert a time of the stream to milliseconds."""
@@ -136,13 +139,19 @@ class _Scan:
     turns: int | None = None
     size: tuple[int, int] = (0, 0)
     first_picture: npt.NDArray[np.uint8] | None = None
-    numbers: FrameNumbers | None = None
+    h264: Pictures | None = None
+    false_keyframes: int = 0
+    leading: int = 0
+    """Pictures shown before the keyframe that they come behind: their group is open."""
+    is_reference: bytearray = field(default_factory=bytearray)
+    is_idr: bytearray = field(default_factory=bytearray)
+    has_parameters: bytearray = field(default_factory=bytearray)
     losses: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         if self._is_h264():
             configuration = self.stream.codec_context.extradata or b""
-            self.numbers = FrameNumbers.from_configuration(configuration)
+            self.h264 = Pictures.from_configuration(configuration)
 
     def run(self, tick: Callable[[], None]) -> None:
         for number, packet in enumerate(self._packets()):
@@ -179,11 +188,21 @@ class _Scan:
             return
         if not self.pts or pts + (packet.duration or 0) > self.end:
             self.end = pts + (packet.duration or 0)
+        self.leading += bool(self.keyframes) and pts < self.keyframes[-1]
         self.pts.append(pts)
-        if self.numbers is not None and not self.numbers.follows(memoryview(packet)):
-            self.losses.add(pts)
+        if self.h264 is not None:
+            picture = self.h264.read(memoryview(packet))
+            self.false_keyframes += packet.is_keyframe and not picture.is_intra
+            self._note_picture(picture, pts)
         if packet.is_keyframe:
             self.keyframes.append(pts)
+
+    def _note_picture(self, picture: Picture, pts: int) -> None:
+        if not picture.follows:
+            self.losses.add(pts)
+        self.is_reference.append(picture.is_reference)
+        self.is_idr.append(picture.is_idr)
+        self.has_parameters.append(picture.has_parameters)
 
     def _look(self, packet: "Packet[Stream]") -> None:
         """Decode up to the first picture: only it knows its rotation for sure."""
@@ -214,6 +233,7 @@ class _Scan:
                 "too_long", f"{span:.1f} s, at most {self.max_seconds:g} s are allowed"
             )
         distinct = len(pts) < 2 or bool((np.diff(pts) > 0).all())
+        doubts = self._doubts(pts, distinct=distinct, is_cut=promised is not None)
         info = VideoInfo(
             container=self.container.format.name,
             codec=context.codec.canonical_name,
@@ -235,7 +255,8 @@ class _Scan:
             first_picture=self.first_picture,
             exact=distinct and not self.untimed,
             losses=frozenset(self.losses),
-            tolerant_because=self._tolerant_because(pts, distinct=distinct),
+            references=None if doubts else self._references(),
+            tolerant_because="; ".join([*doubts, *self._beyond_decord()]),
         )
 
     def _is_h264(self) -> bool:
@@ -269,13 +290,20 @@ class _Scan:
             promised = header_ms if cut else end_ms
         return promised if promised - end_ms > slack_ms else None
 
-    def _tolerant_because(self, pts: npt.NDArray[np.int64], *, distinct: bool) -> str:
+    def _references(self) -> References | None:
+        if self.h264 is None:
+            return None
+        marks = (self.is_reference, self.is_idr, self.has_parameters)
+        return References(
+            np.frombuffer(self.pts, np.int64), *(np.frombuffer(mark, np.bool_) for mark in marks)
+        )
+
+    def _doubts(self, pts: npt.NDArray[np.int64], *, distinct: bool, is_cut: bool) -> list[str]:
+        """Tell why the file may hold other pictures than its packets promise."""
         reasons = {
-            "decord may lose the beginning of a transport stream": "mpegts"
-            in self.container.format.name,
-            "the file is too large for decord's memory": self.container.size > _DECORD_FILE_BYTES,
+            "the header promises more than there is": is_cut,
             "pictures were lost before the file was written": bool(self.losses),
-            "lost pictures could not be noticed": self._is_h264() and self.numbers is None,
+            "lost pictures could not be noticed": self._is_h264() and self.h264 is None,
             "an edit list discards packets": self.discarded > 0,
             "packets are marked as damaged": self.corrupt > 0,
             "packets carry no presentation time": self.untimed > 0,
@@ -284,7 +312,18 @@ class _Scan:
             or not self.keyframes
             or min(self.keyframes) > pts[0],
             "there is more than one video stream": len(self.container.streams.video) > 1,
-            "the picture is rotated": bool(self.turns),
             "the first picture cannot be decoded": self.turns is None,
         }
-        return "; ".join(reason for reason, holds in reasons.items() if holds)
+        return [reason for reason, holds in reasons.items() if holds]
+
+    def _beyond_decord(self) -> list[str]:
+        """Tell why decord cannot be used, although nothing may be wrong with the file."""
+        reasons = {
+            "decord may lose the beginning of a transport stream": "mpegts"
+            in self.container.format.name,
+            "the file is too large for decord's memory": self.container.size > _DECORD_FILE_BYTES,
+            "decord gives other pictures where groups are open": self.leading > 0,
+            "decoding cannot start at all keyframes": self.false_keyframes > 0,
+            "the picture is rotated": bool(self.turns),
+        }
+        return [reason for reason, holds in reasons.items() if holds]

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import av
 import av.error
-import av.logging
 import numpy as np
 import numpy.typing as npt
 from av.container import InputContainer
@@ -17,7 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from inference.backends import ErrorLog, Item, Passed, Sampled
-from inference.containers import open_container
+from inference.containers import open_stream
 from inference.frames import Gap
 from inference.probe import Probe
 from inference.sampling import Sampler
@@ -155,16 +153,9 @@ class Tolerant:
         Raises:
             MemoryError: a frame does not fit into the decoder's memory.
         """
-        av.logging.restore_default_callback()
-        av.logging.set_libav_level(av.logging.ERROR)
         scaler = Scaler(*self.probe.frame_size(), self.probe.quarter_turns)
         clock = _Clock(self._is_avi(), int(self.probe.pts[0]), self._coverage.typical)
-        with open_container(self.path) as container:
-            stream = container.streams[self.probe.stream]
-            if not isinstance(stream, VideoStream):
-                raise TypeError("the probe named a video stream")
-            stream.codec_context.thread_count = self.threads
-            stream.thread_type = "AUTO" if self.threads > 1 else "NONE"
+        with open_stream(self.path, self.probe.stream, self.threads) as (container, stream):
             frames = (
                 (clock.time(frame), frame)
                 for packet in self._packets(container, stream)

@@ -41,8 +41,8 @@ class Order:
     cpu_seconds: int
     memory_bytes: int
     threads: int
-    backend: str
-    """`decord`, or `pyav` where decord has failed before."""
+    tolerant: bool
+    """Use the backend that trusts nothing, because another has failed before."""
 
     def to_json(self) -> str:
         """Encode for the command line."""
@@ -72,6 +72,7 @@ class Opened:
     width: int
     height: int
     backend: str
+    """`decord`, `sparse` or `pyav`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ async def test_eats_memory(tmp_path: Path, memory_bytes: int) -> None:
     limits = Limits(3600, memory_bytes=memory_bytes)
 
     with pytest.raises(DecoderFailedError) as caught:
-        await decode_all(path, limits=limits, backend="pyav")
+        await decode_all(path, limits=limits, tolerant=True)
 
     assert caught.value.reason == "decoder_out_of_memory"
 
@@ -219,7 +219,7 @@ from inference.decode import Decoding, Limits, Request
 from inference.slabs import Slabs
 
 async def main():
-    request = Request(Path(sys.argv[2]), None, 8, 1, "decord")
+    request = Request(Path(sys.argv[2]), None, 8, 1, tolerant=False)
     async with Decoding(request, Limits(3600), Slabs.create(3, 8 * 256 * 256 * 3)) as decoding:
         print(decoding.pid, flush=True)
         await asyncio.Event().wait()

@@ -151,7 +151,7 @@ async def check_decoder(settings: Settings) -> str:
 
 async def _count_frames(clip: Path, limits: Limits) -> int:
     frames = 0
-    request = Request(clip, sample_fps=None, batch_size=8, threads=1, backend="decord")
+    request = Request(clip, sample_fps=None, batch_size=8, threads=1, tolerant=False)
     with closing(Slabs.create(2, 8 * 3 * _CLIP_SIDE**2)) as slabs:
         async with Decoding(request, limits, slabs) as decoding:
             async for part in decoding:

@@ -1,4 +1,4 @@
-"""Following H.264 frame numbers through real streams."""
+"""Reading the headers of H.264 pictures in real streams."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import av
 import pytest
 from tests.factories_video import X264, make_video
 
-from inference.h264 import FrameNumbers
+from inference.h264 import Pictures
 
 STREAMS = {
     "plain": {"bf": "0"},
@@ -26,12 +26,12 @@ def follow(path: Path, without: int | None = None) -> list[int]:
     """Numbers of the packets that do not follow, one packet left out."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        numbers = FrameNumbers.from_configuration(stream.codec_context.extradata or b"")
-        assert numbers is not None
+        pictures = Pictures.from_configuration(stream.codec_context.extradata or b"")
+        assert pictures is not None
         return [
             number
             for number, packet in enumerate(container.demux(stream))
-            if packet.size and number != without and not numbers.follows(memoryview(packet))
+            if packet.size and number != without and not pictures.read(memoryview(packet)).follows
         ]
 
 
@@ -63,16 +63,16 @@ def test_loss(tmp_path: Path, kind: str, number: int) -> None:
 )
 def test_no_configuration(configuration: bytes) -> None:
     """A stream whose parameters are elsewhere, or cut, cannot be followed."""
-    assert FrameNumbers.from_configuration(configuration) is None
+    assert Pictures.from_configuration(configuration) is None
 
 
 def test_garbage_does_not_follow(tmp_path: Path) -> None:
     """Bytes that are no slice are no continuation, and no error."""
     with av.open(str(make_video(tmp_path / "v.mp4"))) as container:
         context = container.streams.video[0].codec_context
-        numbers = FrameNumbers.from_configuration(context.extradata or b"")
-    assert numbers is not None
+        pictures = Pictures.from_configuration(context.extradata or b"")
+    assert pictures is not None
 
-    answers = [numbers.follows(memoryview(b"\x00" * n)) for n in range(20)]
+    answers = [pictures.read(memoryview(b"\x00" * n)).follows for n in range(20)]
 
     assert not any(answers)

@@ -1,0 +1,137 @@
+"""Leaving packets out changes no frame that is analysed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.factories_video import (
+    X264,
+    corrupt_packets,
+    decode_all,
+    make_video,
+    read_truth,
+    run_ffmpeg,
+)
+
+from inference.probe import Probe, probe
+from inference.sampling import sample_indices
+from inference.sparse import plan_packets
+
+STREAMS: dict[str, dict[str, str]] = {
+    "default": {},
+    "few-references": {"bf": "3", "b-pyramid": "none", "refs": "1"},
+    "pyramid": {"bf": "8", "x264-params": "b-pyramid=normal"},
+    "strict-pyramid": {"bf": "8", "x264-params": "b-pyramid=strict"},
+    "direct-temporal": {"bf": "3", "x264-params": "direct=temporal"},
+    "weighted": {"bf": "3", "x264-params": "weightb=1:weightp=2"},
+    "open-gop": {"bf": "3", "x264-params": "open-gop=1"},
+    "slices": {"bf": "3", "x264-params": "slices=4"},
+    "interlaced": {"bf": "3", "x264-params": "tff=1"},
+    "many-references": {"bf": "4", "refs": "16"},
+    "baseline": {"profile": "baseline", "bf": "0"},
+    "scene-cuts": {"bf": "3", "x264-params": "scenecut=40"},
+    # Its keyframes are none, so that decord, which jumps to them, gives pictures half refreshed.
+    "refresh": {"x264-params": "intra-refresh=1", "bf": "0"},
+    "all-intra": {"g": "1"},
+}
+
+
+def run_probe(path: Path) -> Probe:
+    """Probe a file, whose progress does not matter."""
+    return probe(path, 3600, lambda: None)
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+@pytest.mark.parametrize("sample_fps", [0.4, 2.0, 5.0, 12.0])
+async def test_same_frames(tmp_path: Path, kind: str, sample_fps: float) -> None:
+    """Frames and times are those of decoding everything, however the encoder chose references."""
+    options = {**X264, "preset": "veryfast", "g": "40", **STREAMS[kind]}
+    path = make_video(tmp_path / "v.mp4", frames=240, width=320, height=180, options=options)
+
+    decoded = await decode_all(path, sample_fps=sample_fps)
+
+    truth = read_truth(path, decoded.opened.width, decoded.opened.height)
+    taken = sample_indices(np.array(truth.times_ms), sample_fps)
+    assert decoded.finished is not None
+    assert decoded.finished.backend == decoded.opened.backend
+    assert decoded.gaps == []
+    assert decoded.times_ms == pytest.approx([truth.times_ms[i] for i in taken], abs=1.0)
+    assert all(
+        np.array_equal(pixels, truth.pixels[i])
+        for i, pixels in zip(taken, decoded.pixels, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "sample_fps", "most"),
+    [
+        ("pyramid", 5.0, 0.6),
+        ("few-references", 5.0, 0.6),
+        ("all-intra", 5.0, 0.25),
+        ("baseline", 0.5, 0.5),
+    ],
+)
+def test_share_decoded(tmp_path: Path, kind: str, sample_fps: float, most: float) -> None:
+    """Pictures that nothing refers to, and ends of groups, are not decoded."""
+    options = {**X264, "preset": "veryfast", "g": "40", **STREAMS[kind]}
+    path = make_video(tmp_path / "v.mp4", frames=240, options=options)
+
+    needed = plan_packets(run_probe(path), sample_fps)
+
+    assert needed is not None
+    assert needed.mean() <= most
+
+
+@pytest.mark.parametrize("sample_fps", [None, 24.0])
+def test_every_frame(tmp_path: Path, sample_fps: float | None) -> None:
+    """Where every frame is analysed there is nothing to leave out, and decord decodes."""
+    path = make_video(tmp_path / "v.mp4")
+
+    assert plan_packets(run_probe(path), sample_fps) is None
+
+
+def test_fields(tmp_path: Path) -> None:
+    """Where two packets may make one picture, each counts as referred to."""
+    options = {**X264, "preset": "veryfast", "bf": "3", "x264-params": "tff=1"}
+    facts = run_probe(make_video(tmp_path / "v.mp4", height=96, options=options))
+
+    assert facts.references is not None
+    assert facts.references.is_reference.all()
+
+
+async def test_rotated(tmp_path: Path) -> None:
+    """Frames of a rotated video come upright."""
+    path = tmp_path / "portrait.mp4"
+    source = make_video(tmp_path / "v.mp4", frames=96)
+    run_ffmpeg("-display_rotation", "90", "-i", source, "-c", "copy", path)
+
+    sparse = await decode_all(path, sample_fps=5)
+    whole = await decode_all(path, sample_fps=5, tolerant=True)
+
+    assert sparse.opened.backend == "sparse"
+    assert sparse.times_ms == whole.times_ms
+    assert all(map(np.array_equal, sparse.pixels, whole.pixels))
+
+
+@pytest.mark.parametrize("start", [25, 60, 61, 62, 130])
+async def test_damage(tmp_path: Path, start: int) -> None:
+    """From damage on everything is decoded; up to the next keyframe the damage itself differs."""
+    path = make_video(tmp_path / "v.mp4", frames=192, width=640, height=360)
+    corrupt_packets(path, start, start + 4, keep=40)
+
+    sparse = await decode_all(path, sample_fps=5)
+    whole = await decode_all(path, sample_fps=5, tolerant=True)
+
+    assert sparse.opened.backend == "sparse"
+    assert sparse.finished is not None
+    assert sparse.finished.backend == "pyav"
+    assert sparse.times_ms == whole.times_ms
+    sound = [not start / 24 <= ms / 1000 < (start // 12 + 2) / 2 for ms in whole.times_ms]
+    assert all(
+        np.array_equal(ours, theirs)
+        for ours, theirs, is_sound in zip(sparse.pixels, whole.pixels, sound, strict=True)
+        if is_sound
+    )
+    assert [(gap.end_ms, gap.cause) for gap in sparse.gaps] == [
+        (gap.end_ms, gap.cause) for gap in whole.gaps
+    ]
