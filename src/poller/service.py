@@ -101,7 +101,7 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
     watch = Watch(
         consumer,
         heartbeats,
-        work_pool,
+        claims,
         device,
         wait_seconds=settings.wait_time_seconds,
         lease_seconds=settings.lease_seconds,

@@ -11,7 +11,7 @@ from poller import metrics
 from poller.consumer import Consumer
 from poller.errors import UnavailableError
 from poller.heartbeat import Heartbeats
-from poller.postgres import pool
+from poller.postgres.claims import Claims
 from poller.sqs import Queue
 
 log = structlog.get_logger("poller.watch")
@@ -33,7 +33,7 @@ class Watch:
         self,
         consumer: Consumer,
         heartbeats: Heartbeats,
-        work_pool: pool.Pool,
+        claims: Claims,
         device: Device,
         *,
         wait_seconds: float,
@@ -41,7 +41,7 @@ class Watch:
     ) -> None:
         self._consumer = consumer
         self._heartbeats = heartbeats
-        self._pool = work_pool
+        self._claims = claims
         self._device = device
         self._busy_seen = 0.0
         self._restarts_seen = 0
@@ -69,8 +69,8 @@ class Watch:
         """Name what keeps it from working, restart or not."""
         faults = []
         try:
-            async with asyncio.timeout(_PING_SECONDS), pool.acquired(self._pool) as connection:
-                await connection.execute("SELECT 1")
+            async with asyncio.timeout(_PING_SECONDS):
+                await self._claims.ping()
         except (UnavailableError, TimeoutError) as error:
             faults.append(str(error) or "postgres does not answer")
         if (outage := self._consumer.outage) is not None:

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from poller import s3, sqs
-from poller.local.resources import QueuePair
+from poller.local.resources import Clients, QueuePair
 from poller.postgres import pool
 from poller.s3 import Objects
 from poller.sqs import Message, Queue
@@ -52,6 +54,35 @@ async def objects(aws: dict[str, str]) -> AsyncIterator[Objects]:
     assert aws
     async with s3.open_client() as client:
         yield Objects(client)
+
+
+@dataclass(frozen=True, slots=True)
+class Systems:
+    """What the parts of the service work on: each the real one, and the test's own."""
+
+    objects: Objects
+    connections: pool.Pool
+    inbox: Queue
+    directory: Path
+    clients: Clients
+    bucket: str
+
+    async def upload(self, key: str, content: bytes) -> None:
+        """Put an object into the bucket, which announces nothing."""
+        await self.clients.s3.put_object(Bucket=self.bucket, Key=key, Body=content)
+
+
+@pytest.fixture
+def systems(
+    objects: Objects,
+    connections: pool.Pool,
+    inbox: Queue,
+    tmp_path: Path,
+    clients: Clients,
+    bucket: str,
+) -> Systems:
+    """This test's bucket, database, queue and directory."""
+    return Systems(objects, connections, inbox, tmp_path, clients, bucket)
 
 
 async def receive_one(queue: Queue, visibility_seconds: int = 30) -> Message:

@@ -1,40 +1,30 @@
 """The loop with one part broken: what it receives, and what it leaves alone."""
 
 import asyncio
-from pathlib import Path
 
 from tests.clips import make_clip
 from tests.factories import make_application_body
+from tests.integration.conftest import Systems
 from tests.integration.test_heartbeat import until
 from tests.integration.test_watch import Parts
 
 from inference.device import Device
-from poller.local.resources import Clients
 from poller.pipeline import Pipeline
-from poller.postgres.pool import Pool
 from poller.rules.message import VideoRequest
 from poller.rules.verdict import Outcome
-from poller.s3 import Objects
-from poller.sqs import Message, Queue
+from poller.sqs import Message
 from poller.stages import Stages
 
 
-async def test_a_dead_device_stops_the_receiving(
-    objects: Objects,
-    connections: Pool,
-    inbox: Queue,
-    tmp_path: Path,
-    clients: Clients,
-    bucket: str,
-) -> None:
+async def test_a_dead_device_stops_the_receiving(systems: Systems) -> None:
     """Messages stay in the queue, uncounted and undead, while no video could be analysed."""
-    clip = make_clip(tmp_path / "clip.mp4", seconds=1)
-    await clients.s3.put_object(Bucket=bucket, Key="k", Body=clip.read_bytes())
+    clip = make_clip(systems.directory / "clip.mp4", seconds=1).read_bytes()
+    await systems.upload("k", clip)
     device = Device("cuda")  # there is none here
-    parts = Parts(inbox, objects, connections, tmp_path, device=device)
+    parts = Parts(systems, device=device)
     for number in range(3):
-        await clients.s3.put_object(Bucket=bucket, Key=f"{number}a", Body=clip.read_bytes())
-        await inbox.send(make_application_body(bucket, f"{number}a"))
+        await systems.upload(f"{number}a", clip)
+        await systems.inbox.send(make_application_body(systems.bucket, f"{number}a"))
 
     loop = asyncio.create_task(parts.consumer.run())
     await until(lambda: parts.consumer.faults_in_a_row >= 11, seconds=60)
@@ -43,11 +33,11 @@ async def test_a_dead_device_stops_the_receiving(
     await loop
     await device.close()
 
-    states = await connections.fetch("SELECT state, attempts, device_faults FROM analyses")
+    states = await systems.connections.fetch("SELECT state, attempts, device_faults FROM analyses")
     assert unready == ["device is unavailable"]
     assert dead == ["the device fails again and again"]
     assert [tuple(row) for row in states] == [("retry", 0, 1)]
-    depth = await inbox.depth()
+    depth = await systems.inbox.depth()
     assert depth["visible"] + depth["in_flight"] == 3
 
 
@@ -61,31 +51,24 @@ class Buggy(Pipeline):
         return await super().run(request, message, stages)
 
 
-async def test_a_bug_does_not_stop_the_loop(
-    objects: Objects,
-    connections: Pool,
-    inbox: Queue,
-    tmp_path: Path,
-    clients: Clients,
-    bucket: str,
-) -> None:
+async def test_a_bug_does_not_stop_the_loop(systems: Systems) -> None:
     """Poison is hidden, its slot is free again, and the next message is worked on."""
-    clip = make_clip(tmp_path / "clip.mp4", seconds=1)
-    await clients.s3.put_object(Bucket=bucket, Key="good", Body=clip.read_bytes())
+    clip = make_clip(systems.directory / "clip.mp4", seconds=1).read_bytes()
+    await systems.upload("good", clip)
     device = Device("cpu")
-    parts = Parts(inbox, objects, connections, tmp_path, device=device, kind=Buggy)
+    parts = Parts(systems, device=device, kind=Buggy)
     for key in ("poison", "poison", "good"):
-        await inbox.send(make_application_body(bucket, key))
+        await systems.inbox.send(make_application_body(systems.bucket, key))
 
     loop = asyncio.create_task(parts.consumer.run())
     async with asyncio.timeout(60):
         done = "SELECT true FROM analyses WHERE state = 'done'"
-        while not await connections.fetchval(done):  # noqa: ASYNC110 - a table has no event
+        while not await systems.connections.fetchval(done):  # noqa: ASYNC110 - a table has no event
             await asyncio.sleep(0.1)
     parts.consumer.stop()
     await loop
     await parts.consumer.drain(20)
     await device.close()
 
-    depth = await inbox.depth()
+    depth = await systems.inbox.depth()
     assert depth["visible"] + depth["in_flight"] == 2

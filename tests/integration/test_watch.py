@@ -1,12 +1,12 @@
 """What `/healthz` and `/readyz` say while a server does not answer."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from tests.factories import make_message
-from tests.integration.conftest import opened_pool
+from tests.integration.conftest import Systems, opened_pool
 from tests.integration.test_heartbeat import claim_new, make_claims
 from tests.proxy import proxied
 
@@ -17,10 +17,8 @@ from poller import sqs
 from poller.consumer import Consumer, Intake
 from poller.heartbeat import Heartbeats
 from poller.pipeline import Limits, Pipeline
-from poller.postgres.pool import Pool
 from poller.postgres.results import Results
 from poller.rules.lease import Schedule
-from poller.s3 import Objects
 from poller.settle import Settlement
 from poller.sqs import Queue
 from poller.watch import Watch
@@ -42,47 +40,39 @@ class Parts:
 
     def __init__(
         self,
-        inbox: Queue,
-        objects: Objects,
-        connections: Pool,
-        directory: Path,
+        systems: Systems,
         *,
         device: Device | None = None,
         kind: type[Pipeline] = Pipeline,
     ) -> None:
-        claims = make_claims(connections)
+        inbox, claims = systems.inbox, make_claims(systems.connections)
         device = device or Device("cpu")
         self.heartbeats = Heartbeats(
             claims, inbox, Schedule(timedelta(seconds=8), timedelta(seconds=0.5))
         )
         pipeline = kind(
-            objects,
+            systems.objects,
             claims,
             self.heartbeats,
             Analyzer(device, sample_fps=5.0, limits=DecodeLimits(max_seconds=60), batch_size=8),
-            Results(connections),
-            Workspace(directory),
+            Results(systems.connections),
+            Workspace(systems.directory),
             Limits(10**9, 3),
         )
         self.consumer = Consumer(inbox, pipeline, Settlement(inbox, inbox), Intake(1, 1, 30, ()))
         self.watch = Watch(
-            self.consumer, self.heartbeats, connections, device, wait_seconds=1, lease_seconds=4
+            self.consumer, self.heartbeats, claims, device, wait_seconds=1, lease_seconds=4
         )
 
 
 async def test_a_queue_that_does_not_answer(
-    aws: dict[str, str],
-    queue: str,
-    objects: Objects,
-    connections: Pool,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    aws: dict[str, str], systems: Systems, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No receive completes although a slot is free: only a restart may help."""
     async with proxied(aws["AWS_ENDPOINT_URL"]) as (url, proxy):
         monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", url)
         async with sqs.open_client(read_timeout=2, attempts=1) as client:
-            parts = Parts(Queue(client, queue), objects, connections, tmp_path)
+            parts = Parts(replace(systems, inbox=Queue(client, systems.inbox.url)))
             loop = asyncio.create_task(parts.consumer.run())
             before = await parts.watch.alive()
             proxy.hold()
@@ -96,12 +86,10 @@ async def test_a_queue_that_does_not_answer(
     assert "slot is free" in fault
 
 
-async def test_a_heartbeat_that_is_late(
-    database_url: str, inbox: Queue, objects: Objects, tmp_path: Path
-) -> None:
+async def test_a_heartbeat_that_is_late(database_url: str, systems: Systems) -> None:
     """By half a lease, because Postgres does not answer; readiness says so too."""
     async with proxied(database_url) as (url, proxy), opened_pool(url) as connections:
-        parts = Parts(inbox, objects, connections, tmp_path)
+        parts = Parts(replace(systems, connections=connections))
         held = await claim_new(make_claims(connections, timedelta(seconds=60)))
         async with parts.heartbeats.hold(held, make_message()):
             before = await parts.watch.alive(), await parts.watch.ready()
