@@ -1,4 +1,4 @@
-"""Which revision of an object counts: the order of the uploads, whatever the order of the claims."""
+"""Which revision of an object counts: uploads are ordered, whatever the order of the claims."""
 
 from datetime import datetime
 

@@ -1,16 +1,18 @@
 """Revisions and their bytes, on the real emulator."""
 
 import asyncio
+import dataclasses
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 from tests.proxy import proxied
 
 from poller.errors import PermanentError, RetryableError, SupersededError, UnavailableError
 from poller.local.resources import Clients
-from poller.s3 import ObjectRevision, Objects, open_client
+from poller.s3 import ObjectRevision, Objects, errors_translated, open_client
 
 BYTES = b"0123456789" * 300_000
 
@@ -131,3 +133,46 @@ async def test_a_full_disk_is_an_outage(objects: Objects, bucket: str, tmp_path:
         await objects.fetch(huge, tmp_path / "video", lambda: None)
 
     assert away.value.system == "disk"
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "expected"),
+    [
+        ("NoSuchVersion", 404, PermanentError),
+        ("AccessDenied", 403, PermanentError),
+        ("InvalidObjectState", 403, PermanentError),
+        ("PreconditionFailed", 412, SupersededError),
+        ("InvalidRange", 416, RetryableError),
+        ("KMS.DisabledException", 400, RetryableError),
+        ("SlowDown", 429, UnavailableError),
+        ("RequestTimeout", 408, UnavailableError),
+        ("ExpiredToken", 400, UnavailableError),
+        ("InvalidAccessKeyId", 403, UnavailableError),
+        ("RequestTimeTooSkewed", 403, UnavailableError),
+        ("InternalError", 500, UnavailableError),
+        ("SlowDown", 503, UnavailableError),
+    ],
+)
+def test_whose_fault_an_answer_is(code: str, status: int, expected: type[Exception]) -> None:
+    """The object's own faults are told from those of S3, of our credentials and of our clock."""
+    answer = ClientError(
+        {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item] # the rest does not matter
+        "GetObject",
+    )
+
+    with pytest.raises(expected), errors_translated("b", "k"):
+        raise answer
+
+
+async def test_a_body_that_ends_early_is_an_outage(
+    objects: Objects, clients: Clients, bucket: str, tmp_path: Path
+) -> None:
+    """Fewer bytes than HeadObject told are not taken for the video."""
+    await clients.s3.put_object(Bucket=bucket, Key="k", Body=BYTES)
+    told = await objects.head(bucket, "k")
+    longer = dataclasses.replace(told, size_bytes=told.size_bytes + 1)
+
+    with pytest.raises(UnavailableError) as away:
+        await objects.fetch(longer, tmp_path / "video", lambda: None)
+
+    assert away.value.system == "s3"

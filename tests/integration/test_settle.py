@@ -1,15 +1,19 @@
 """Settling messages on the real emulator."""
 
+import dataclasses
 from datetime import timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.factories import make_message
 from tests.integration.conftest import receive_one
 
+from poller.errors import UnavailableError
 from poller.local.resources import Clients, QueuePair
 from poller.rules.verdict import Ack, DeadLetter, Hide, Leave
 from poller.settle import Settlement
-from poller.sqs import Queue, dead_letter_attributes
+from poller.sqs import Message, Queue, StaleReceiptError, dead_letter_attributes
 from poller.stages import Stages
 
 TOO_LONG = DeadLetter("too_long", "it is \x00 too long \u2713", 3)
@@ -70,6 +74,66 @@ async def test_each_verdict(inbox: Queue, dead_letters: Queue) -> None:
     assert left == 1
     assert second.id == first.id
     assert (await inbox.depth()) == {"visible": 0, "in_flight": 0, "delayed": 0}
+
+
+async def test_a_letter_of_the_greatest_size(
+    inbox: Queue, dead_letters: Queue, clients: Clients, queues: QueuePair
+) -> None:
+    """Where the body leaves no room for the detail, the letter is sent without it."""
+    body = "x" * 2000
+    await clients.sqs.set_queue_attributes(
+        QueueUrl=queues.dlq_url, Attributes={"MaximumMessageSize": "2060"}
+    )
+    await inbox.send(body)
+
+    await Settlement(inbox, dead_letters).apply(
+        await receive_one(inbox), DeadLetter("too_long", "so long " * 100, 3), Stages(), []
+    )
+
+    letter = await receive_one(dead_letters)
+    assert letter.body == body
+    assert letter.texts == {"reason": "too_long", "attempts": "3"}
+
+
+@pytest.mark.parametrize("gone", [StaleReceiptError("r"), UnavailableError("sqs", "away")])
+async def test_settling_that_fails_is_left_to_the_queue(
+    inbox: Queue, dead_letters: Queue, gone: Exception
+) -> None:
+    """The message comes back by itself; the worker goes on with the next one."""
+
+    class Refusing(Queue):
+        """The real queue, which refuses to delete."""
+
+        async def delete(self, _: Message) -> None:
+            """Refuse."""
+            raise gone
+
+    await inbox.send("work")
+    message = await receive_one(inbox)
+
+    await Settlement(Refusing(inbox._client, inbox.url), dead_letters).apply(
+        message, Ack(), Stages(), []
+    )
+
+    assert (await inbox.depth())["in_flight"] == 1
+
+
+def test_a_detail_is_bounded() -> None:
+    """A detail of any length leaves room for the message that it is about."""
+    made = dead_letter_attributes({}, DeadLetter("too_long", "long " * 10_000, 1))
+
+    assert len(made["detail"]["StringValue"]) == 1000
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [(("reason", "attempts"), True), (("reason",), False), (("attempts",), False), ((), False)],
+)
+def test_what_counts_as_redriven(names: tuple[str, ...], *, expected: bool) -> None:
+    """Both attributes that we add: an application may have one of that name of its own."""
+    message = dataclasses.replace(make_message(), attributes={name: text("1") for name in names})
+
+    assert message.is_redriven == expected
 
 
 @given(st.dictionaries(st.text(min_size=1), st.builds(text, st.text()), max_size=10))

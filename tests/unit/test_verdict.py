@@ -60,6 +60,10 @@ FAILED = Failed("too_long", "it is too long", 2)
         ([FAILED], DeadLetter("too_long", "it is too long", 2)),
         ([Abandoned("fence")], Leave()),
         ([Stored(), FAILED, Duplicate("done")], DeadLetter("too_long", "it is too long", 2)),
+        (
+            [FAILED, Failed("too_large", "it is large", 3), Failed("too_long", "it is large", 1)],
+            DeadLetter("too_long", "it is too long; it is large", 3),
+        ),
         ([FAILED, Busy(70 * SECOND)], Hide(70 * SECOND)),
         ([Stored(), Interrupted("drain"), Busy(SECOND)], Hide(timedelta(0))),
         ([Busy(70 * SECOND), Abandoned("fence")], Leave()),
