@@ -74,9 +74,6 @@ def _plan(
 
 def _decode(stream: VideoStream, packet: "Packet[VideoStream]") -> list[VideoFrame]:
     try:
-        frames = stream.codec_context.decode(packet)
+        return stream.codec_context.decode(packet)
     except av.error.FFmpegError as error:
         raise DamageError("errors while decoding") from error
-    if any(frame.is_corrupt for frame in frames):
-        raise DamageError("a damaged frame")
-    return frames

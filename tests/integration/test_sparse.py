@@ -7,15 +7,17 @@ import pytest
 from tests.factories_video import (
     X264,
     corrupt_packets,
+    cut_short,
     decode_all,
     make_video,
     read_truth,
     run_ffmpeg,
 )
 
+from inference.backends import DamageError, ErrorLog
 from inference.probe import Probe, probe
 from inference.sampling import sample_indices
-from inference.sparse import plan_packets
+from inference.sparse import plan_packets, read_sparsely
 
 STREAMS: dict[str, dict[str, str]] = {
     "default": {},
@@ -135,3 +137,26 @@ async def test_damage(tmp_path: Path, start: int) -> None:
     assert [(gap.end_ms, gap.cause) for gap in sparse.gaps] == [
         (gap.end_ms, gap.cause) for gap in whole.gaps
     ]
+
+
+async def test_cut_short(tmp_path: Path) -> None:
+    """The rest that a cut file promised is a gap, whatever it could have done without."""
+    whole = make_video(tmp_path / "v.mp4", frames=96, container_options={"movflags": "faststart"})
+    path = cut_short(whole, tmp_path / "cut.mp4", 0.6)
+
+    decoded = await decode_all(path, sample_fps=5)
+
+    assert [gap.cause for gap in decoded.gaps] == ["truncated"]
+    assert decoded.gaps[0].end_ms == pytest.approx(4000, abs=1)
+
+
+def test_a_frame_does_not_come(tmp_path: Path) -> None:
+    """A sampled frame that the decoder keeps to itself is damage, not silence."""
+    path = make_video(tmp_path / "v.mp4")
+    facts = run_probe(path)
+    needed = plan_packets(facts, 5.0)
+    assert needed is not None
+    needed[np.flatnonzero(needed)[-1]] = False
+
+    with pytest.raises(DamageError, match="did not come"):
+        list(read_sparsely(path, facts, needed, sample_fps=5.0, threads=1, log=ErrorLog()))

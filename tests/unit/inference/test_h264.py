@@ -76,3 +76,20 @@ def test_garbage_does_not_follow(tmp_path: Path) -> None:
     answers = [pictures.read(memoryview(b"\x00" * n)).follows for n in range(20)]
 
     assert not any(answers)
+
+
+def test_parameters_in_band(tmp_path: Path) -> None:
+    """A packet that brings parameter sets is told apart from one that is a picture only."""
+    options = {**X264, "g": "12", "x264-params": "repeat-headers=1"}
+    path = make_video(tmp_path / "v.mp4", frames=36, height=96, options=options)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        pictures = Pictures.from_configuration(stream.codec_context.extradata or b"")
+        assert pictures is not None
+        found = [
+            (packet.is_keyframe, pictures.read(memoryview(packet)).has_parameters)
+            for packet in container.demux(stream)
+            if packet.size
+        ]
+
+    assert [has_parameters for _, has_parameters in found] == [is_key for is_key, _ in found]
