@@ -12,6 +12,7 @@ from poller import metrics
 from poller.errors import UnavailableError
 from poller.pipeline import Pipeline
 from poller.rules.backoff import backoff
+from poller.rules.lease import RELEASE_SECONDS
 from poller.rules.message import Ignore, Reject, Requests, VideoRequest, parse_message
 from poller.rules.verdict import (
     Ack,
@@ -30,8 +31,6 @@ from poller.sqs import Message, Queue
 from poller.stages import Stages
 
 log = structlog.get_logger("poller.consumer")
-
-_RELEASE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +107,13 @@ class Consumer:
         """Let work finish for so long since `stop`, then interrupt what is left of it."""
         if not self._jobs or self.stopped_at is None:
             return
-        deadline = self.stopped_at + seconds - _RELEASE_SECONDS
+        deadline = self.stopped_at + seconds - RELEASE_SECONDS
         now = asyncio.get_running_loop().time()
         await asyncio.wait(self._jobs, timeout=max(0.0, deadline - now))
         for job in self._interruptible:
             job.cancel("draining")
         if self._jobs:
-            await asyncio.wait(self._jobs, timeout=_RELEASE_SECONDS)
+            await asyncio.wait(self._jobs, timeout=RELEASE_SECONDS)
 
     async def _receive(self) -> list[Message]:
         try:

@@ -10,7 +10,7 @@ import structlog
 from poller import metrics
 from poller.errors import LeaseLostError, UnavailableError
 from poller.postgres.claims import Claimed, Claims
-from poller.rules.lease import Schedule, plan_visibility
+from poller.rules.lease import BEAT_SECONDS, Schedule, plan_visibility
 from poller.sqs import Message, Queue, StaleReceiptError
 
 log = structlog.get_logger("poller.heartbeat")
@@ -74,8 +74,8 @@ class Heartbeat:
     def stop(self, beats: asyncio.Task[None]) -> None:
         """Start no further beat.
 
-        A change of visibility that is on its way is finished, never cut off: SQS could still
-        carry it out after the final verb.
+        A change of visibility that is on its way gets its `BEAT_SECONDS`: cut off, SQS could
+        still carry it out after the final verb.
         """
         self.is_stopped = True
         if self._is_cut_off_safe:
@@ -111,12 +111,14 @@ class Heartbeat:
         if extension is None or not self._receipt_is_good:
             return
         try:
-            await self._queue.hide(self._message, extension)
+            # Not beyond the interval: a queue that is away must not delay the lease's next beat.
+            async with asyncio.timeout(min(BEAT_SECONDS, self._interval)):
+                await self._queue.hide(self._message, extension)
         except StaleReceiptError as error:
             # The lease is what protects the work. Another delivery finds it busy.
             self._receipt_is_good = False
             log.warning("heartbeat.receipt_lost", message_id=self._message.id, error=str(error))
-        except UnavailableError as error:
+        except (UnavailableError, TimeoutError) as error:
             log.warning("heartbeat.not_extended", message_id=self._message.id, error=str(error))
 
     async def _sleep_until(self, due: float) -> None:

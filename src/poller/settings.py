@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from poller.errors import SettingsError
+from poller.rules.lease import MARGIN, RELEASE_SECONDS
 
 _GIB = 1024**3
 
@@ -116,14 +117,16 @@ class Settings(BaseSettings):
                 f"POLLER_HEARTBEAT_SECONDS ({self.heartbeat_seconds:g}) must be below "
                 f"POLLER_LEASE_SECONDS ({self.lease_seconds:g}); a third of it survives a late beat"
             )
-        if self.visibility_seconds < self.lease_seconds + 30:
+        shown_again = self.lease + MARGIN
+        if timedelta(seconds=self.visibility_seconds) < shown_again:
             lines.append(
                 f"POLLER_VISIBILITY_SECONDS ({self.visibility_seconds}) must be at least "
-                f"POLLER_LEASE_SECONDS + 30 ({self.lease_seconds + 30:g})"
+                f"POLLER_LEASE_SECONDS + {MARGIN.seconds} ({shown_again.total_seconds():g})"
             )
-        if self.drain_seconds < self.wait_time_seconds + 10:
+        if self.drain_seconds < self.wait_time_seconds + RELEASE_SECONDS:
             lines.append(
-                f"POLLER_DRAIN_SECONDS ({self.drain_seconds:g}) must be at least 10 more than "
+                f"POLLER_DRAIN_SECONDS ({self.drain_seconds:g}) must be at least "
+                f"{RELEASE_SECONDS:g} more than "
                 f"POLLER_WAIT_TIME_SECONDS ({self.wait_time_seconds}): the open poll is awaited"
             )
         if lines:

@@ -20,12 +20,20 @@ if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
 
 _MAX_ATTRIBUTES = 10
-_STALE = {"ReceiptHandleIsInvalid", "InvalidParameterValue", "MessageNotInflight"}
-"""What SQS says of a receipt that is no longer good; of a message to send it means: too large."""
+_INVALID = "InvalidParameterValue"
+"""What SQS says of a message to send that is over its size limit, and of a receipt that is over."""
+_STALE = {"ReceiptHandleIsInvalid", "MessageNotInflight", _INVALID}
 
 
 class StaleReceiptError(Exception):
     """The receipt handle is no longer good; somebody else may have the message."""
+
+
+class RefusedError(UnavailableError):
+    """SQS does not take this message, as when it is over the size limit."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("sqs", detail)
 
 
 class MissingQueueError(UnavailableError):
@@ -144,7 +152,8 @@ class Queue:
         """Send a message and return its id.
 
         Raises:
-            UnavailableError: SQS is away or refuses the message.
+            RefusedError: SQS does not take the message.
+            UnavailableError: SQS is away.
         """
         with outages_translated():
             response = await self._client.send_message(
@@ -153,15 +162,19 @@ class Queue:
         return response["MessageId"]
 
     async def dead_letter(self, message: Message, verdict: DeadLetter) -> None:
-        """Send a copy here with its original body and attributes, and why it failed."""
-        try:
-            await self.send(message.body, dead_letter_attributes(message.attributes, verdict))
-        except UnavailableError as error:
-            if not isinstance(error.__cause__, ClientError):
-                raise
-            # Refused: a message of the greatest size has no room for more than the reason.
-            short = dataclasses.replace(verdict, detail="")
-            await self.send(message.body, dead_letter_attributes(message.attributes, short))
+        """Send a copy here with its original body and attributes, and why it failed.
+
+        What a message at the size limit has no room for is left out: first the detail, then the
+        reason too. Such a letter is like those that SQS itself moves. Raises as `send` does.
+        """
+        short = dataclasses.replace(verdict, detail="")
+        for said in (verdict, short):
+            try:
+                await self.send(message.body, dead_letter_attributes(message.attributes, said))
+            except RefusedError:
+                continue
+            return
+        await self.send(message.body, message.attributes)
 
     async def depth(self) -> dict[str, int]:
         """Count messages: `visible`, `in_flight` and `delayed`.
@@ -265,6 +278,8 @@ def outages_translated(*, of_receipt: bool = False) -> Iterator[None]:
         code = error.response["Error"]["Code"].rpartition(".")[2]
         if code in _STALE and of_receipt:
             raise StaleReceiptError(str(error)) from error
+        if code == _INVALID:
+            raise RefusedError(str(error)) from error
         if code in {"NonExistentQueue", "QueueDoesNotExist"}:
             raise MissingQueueError(str(error)) from error
         raise UnavailableError("sqs", str(error)) from error

@@ -1,7 +1,7 @@
 """The heartbeat on a real Postgres and the real emulator."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -10,11 +10,12 @@ from tests.factories import make_message, make_request
 from tests.integration.conftest import opened_pool, receive_one
 from tests.proxy import proxied
 
+from poller import sqs
 from poller.errors import LeaseLostError
 from poller.heartbeat import Heartbeat, Heartbeats
 from poller.postgres.claims import Claimed, Claims, Content, Delivery
 from poller.postgres.pool import Pool
-from poller.rules.lease import Schedule
+from poller.rules.lease import RELEASE_SECONDS, Schedule
 from poller.sqs import Queue
 
 LEASE = timedelta(seconds=3)
@@ -170,6 +171,45 @@ async def test_a_lost_receipt_does_not_stop_the_work(connections: Pool, inbox: Q
         await until(lambda: beat.lease_until >= first + 1)
 
 
+@pytest.fixture
+async def silent(
+    aws: dict[str, str], inbox: Queue, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Queue]:
+    """This test's queue through a client that is patient, behind a server that never answers."""
+    async with proxied(aws["AWS_ENDPOINT_URL"]) as (url, proxy):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", url)
+        async with sqs.open_client(read_timeout=60, attempts=1) as client:
+            proxy.hold()
+            yield Queue(client, inbox.url)
+
+
+async def test_a_queue_that_does_not_answer_costs_no_work(connections: Pool, silent: Queue) -> None:
+    """The beats of the lease go on in time without it."""
+    claims = make_claims(connections)
+    held = await claim_new(claims)
+
+    async with Heartbeats(claims, silent, SCHEDULE).hold(held, make_message()) as beat:
+        first = beat.lease_until
+        await until(lambda: beat.lease_until >= first + 2 * LEASE.total_seconds())
+
+
+async def test_a_queue_that_does_not_answer_leaves_a_drain_its_time(
+    connections: Pool, silent: Queue
+) -> None:
+    """The beat that is on its way at the end is waited for by one bound, not by its client's."""
+    claims = make_claims(connections, timedelta(seconds=90))
+    held = await claim_new(claims)
+    schedule = Schedule(timedelta(seconds=90), timedelta(seconds=30))
+
+    async with Heartbeats(claims, silent, schedule).hold(held, make_message()) as beat:
+        first = beat.lease_until
+        await until(lambda: beat.lease_until > first)
+        since = asyncio.get_running_loop().time()
+    took = asyncio.get_running_loop().time() - since
+
+    assert took < RELEASE_SECONDS / 2 + 1
+
+
 class SlowHide(Queue):
     """The real queue, whose change of visibility takes a while; counts those on their way."""
 
@@ -177,9 +217,9 @@ class SlowHide(Queue):
     finished = 0
 
     async def hide(self, message: object, duration: timedelta) -> None:
-        """Take 0.5 s."""
+        """Take a while, less than the interval."""
         self.started.set()
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.2)
         await super().hide(message, duration)  # type: ignore[arg-type] # passed on as it came
         self.finished += 1
 

@@ -45,6 +45,29 @@ async def test_a_dead_letter_is_the_original_with_its_reason(
     assert (await inbox.depth()) == {"visible": 0, "in_flight": 0, "delayed": 0}
 
 
+@pytest.mark.parametrize(
+    ("room", "told"),
+    [(200, {"reason", "attempts", "detail"}), (50, {"reason", "attempts"}), (20, set())],
+)
+async def test_a_message_at_the_size_limit_reaches_the_dlq(
+    inbox: Queue, dead_letters: Queue, clients: Clients, room: int, told: set[str]
+) -> None:
+    """What SQS leaves no room for is left out, the detail first; body and attributes never are."""
+    await clients.sqs.set_queue_attributes(
+        QueueUrl=dead_letters.url, Attributes={"MaximumMessageSize": "1024"}
+    )
+    body = "x" * (1024 - room - len("video_idString84"))
+    await inbox.send(body, {"video_id": text("84")})
+
+    await Settlement(inbox, dead_letters).apply(await receive_one(inbox), TOO_LONG, Stages(), [])
+
+    letter = await receive_one(dead_letters)
+    assert letter.body == body
+    assert letter.texts.keys() == {"video_id"} | told
+    assert letter.texts.get("reason", "too_long") == "too_long"
+    assert (await inbox.depth()) == {"visible": 0, "in_flight": 0, "delayed": 0}
+
+
 async def test_a_message_stays_when_the_dlq_refuses_it(
     inbox: Queue, dead_letters: Queue, clients: Clients, queues: QueuePair
 ) -> None:

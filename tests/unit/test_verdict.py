@@ -1,21 +1,27 @@
 """Verdicts, waits and remedies."""
 
+import inspect
 from datetime import UTC, datetime, timedelta
+from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import inference.errors
+import poller.errors
 from inference.errors import DecoderFailedError, DeviceFaultError, VideoRejectedError
 from poller.errors import (
     LeaseLostError,
     PermanentError,
     RetryableError,
+    SettingsError,
     SupersededError,
     UnavailableError,
 )
 from poller.rules.backoff import backoff
 from poller.rules.failure import (
+    EXPECTED,
     Abandon,
     ExpectedError,
     Fail,
@@ -25,7 +31,13 @@ from poller.rules.failure import (
     Tries,
     decide_remedy,
 )
-from poller.rules.lease import RECEIPT_LIFETIME, plan_busy_wait, plan_visibility
+from poller.rules.lease import (
+    BEAT_SECONDS,
+    RECEIPT_LIFETIME,
+    RELEASE_SECONDS,
+    plan_busy_wait,
+    plan_visibility,
+)
 from poller.rules.verdict import (
     Abandoned,
     Ack,
@@ -127,6 +139,21 @@ def test_an_extension_stays_within_twelve_hours(age: timedelta, wanted: timedelt
 
     assert planned is None or age + planned < RECEIPT_LIFETIME
     assert planned is not None or age > RECEIPT_LIFETIME - timedelta(minutes=1)
+
+
+def test_a_drain_has_time_to_give_work_back() -> None:
+    """Waiting for the last beat takes less than half of it; the claim and the message follow."""
+    assert BEAT_SECONDS <= RELEASE_SECONDS / 2
+
+
+def test_every_error_is_expected() -> None:
+    """Both packages' errors end an attempt in order; only those of the start are left out."""
+    assert set(EXPECTED) == errors_of(inference.errors) | errors_of(poller.errors) - {SettingsError}
+
+
+def errors_of(module: ModuleType) -> set[type[object]]:
+    """The classes of a module that holds nothing but errors."""
+    return {found for _, found in inspect.getmembers(module, inspect.isclass)}
 
 
 def make_tries(attempts: int = 1, device_faults: int = 0, receive_count: int = 1) -> Tries:

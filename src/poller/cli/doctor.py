@@ -108,7 +108,7 @@ async def check_database(settings: Settings) -> str:
 
 
 async def check_pgvector(settings: Settings) -> str:
-    """Pgvector is installed in the database, 0.8 or newer."""
+    """Pgvector is installed in the database, and new enough."""
     connection = await connect(await database_url(settings))
     try:
         version = await _pgvector_version(connection)
@@ -116,8 +116,7 @@ async def check_pgvector(settings: Settings) -> str:
         await connection.close()
     if version is None:
         raise SettingsError(["not in this database: run `poller migrate`"])
-    if tuple(int(part) for part in version.split(".")[:2]) < (0, 8):
-        raise SettingsError([f"{version} is too old: install 0.8 or newer in the server"])
+    migrations.check_pgvector(version)
     return version
 
 

@@ -19,6 +19,7 @@ from poller.postgres.pool import outages_translated
 
 _LOCK_KEY = 0x766964656F  # "video"; any constant that nobody else uses
 _MIN_PGVECTOR = (0, 8)
+_INSTALL = f"install {'.'.join(map(str, _MIN_PGVECTOR))} or newer in the server"
 
 
 async def migrate(database_url: str) -> list[str]:
@@ -47,6 +48,16 @@ async def pending(database_url: str) -> list[str]:
     """
     async with _connected(database_url) as connection:
         return await connection.run_sync(_pending)
+
+
+def check_pgvector(version: str) -> None:
+    """Check a version of pgvector, as Postgres names it.
+
+    Raises:
+        SettingsError: it is too old.
+    """
+    if tuple(int(part) for part in version.split(".")[:2]) < _MIN_PGVECTOR:
+        raise SettingsError([f"pgvector {version} is too old: {_INSTALL}"])
 
 
 @asynccontextmanager
@@ -103,9 +114,8 @@ def _ensure_pgvector(connection: Connection) -> None:
     ).one()
     version = installed or available
     if version is None:
-        raise SettingsError(["the Postgres server has no pgvector; install version 0.8 or newer"])
-    if tuple(int(part) for part in version.split(".")[:2]) < _MIN_PGVECTOR:
-        raise SettingsError([f"the Postgres server has pgvector {version}; 0.8 or newer is needed"])
+        raise SettingsError([f"the Postgres server has no pgvector: {_INSTALL}"])
+    check_pgvector(version)
     if installed is None:
         try:
             connection.execute(text("CREATE EXTENSION vector"))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import assert_never
+from typing import assert_never, get_args
 
 from inference.errors import DecoderFailedError, DeviceFaultError, VideoRejectedError
 from poller.errors import (
@@ -14,16 +14,6 @@ from poller.errors import (
 )
 from poller.rules.backoff import backoff
 
-EXPECTED = (
-    DecoderFailedError,
-    DeviceFaultError,
-    VideoRejectedError,
-    LeaseLostError,
-    PermanentError,
-    RetryableError,
-    SupersededError,
-    UnavailableError,
-)
 ExpectedError = (
     DecoderFailedError
     | DeviceFaultError
@@ -34,7 +24,8 @@ ExpectedError = (
     | SupersededError
     | UnavailableError
 )
-"""The same, for a type checker, which cannot read a tuple as a type."""
+EXPECTED: tuple[type[ExpectedError], ...] = get_args(ExpectedError)
+"""The same, for `except`, which cannot take a union."""
 
 DEVICE_FAULT = "device_fault"
 _MAX_DEVICE_FAULTS = 5
