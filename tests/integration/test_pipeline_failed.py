@@ -1,24 +1,21 @@
 """What the pipeline writes down of a failure, with one call of one part broken."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 from tests.factories import make_request
-from tests.integration.conftest import opened_pool
+from tests.integration.conftest import Systems, opened_pool
 from tests.integration.test_claims import make_delivery, uploaded
 from tests.integration.test_heartbeat import make_claims
 from tests.integration.test_pipeline import run
 from tests.proxy import proxied
 
-from inference.device import Device
 from poller.errors import RetryableError
-from poller.local.resources import Clients
 from poller.postgres.claims import Claimed, Content
-from poller.postgres.pool import Pool
 from poller.rules.verdict import Failed, Postponed
 from poller.s3 import ObjectRevision, Objects
-from poller.sqs import Queue
 
 
 class UnreadableObjects(Objects):
@@ -42,79 +39,70 @@ class Fetching(Objects):
         self.meanwhile()
 
 
-async def test_what_waits_of_a_missing_object_is_failed(
-    objects: Objects, connections: Pool, inbox: Queue, tmp_path: Path, bucket: str
-) -> None:
+async def test_what_waits_of_a_missing_object_is_failed(systems: Systems) -> None:
     """An object that was deleted after its first attempt leaves no analysis that waits."""
-    claims = make_claims(connections)
-    video = await claims.bind(make_request(bucket, "gone"))
+    claims = make_claims(systems.connections)
+    video = await claims.bind(make_request(systems.bucket, "k"))
     held = await claims.claim(video, Content("r", 1, uploaded(1)), make_delivery("first"))
     assert isinstance(held, Claimed)
     await claims.postpone(held, timedelta(hours=1), counted=True, reason="x", detail="y")
 
-    outcome = await run(objects, connections, inbox, tmp_path, Device("cpu"), (bucket, "gone"))
+    outcome = await run(systems)
 
     assert isinstance(outcome, Failed)
-    row = await connections.fetchrow("SELECT state, error_code FROM analyses")
+    row = await systems.connections.fetchrow("SELECT state, error_code FROM analyses")
     assert row is not None
     assert tuple(row) == ("failed", outcome.reason) == ("failed", "object_missing")
 
 
-async def test_a_missing_object_waits_for_postgres(
-    database_url: str, objects: Objects, inbox: Queue, tmp_path: Path, bucket: str
-) -> None:
+async def test_a_missing_object_waits_for_postgres(database_url: str, systems: Systems) -> None:
     """Its message stays until the failure is written down."""
     async with proxied(database_url) as (url, proxy), opened_pool(url) as connections:
         proxy.cut()
 
-        outcome = await run(objects, connections, inbox, tmp_path, Device("cpu"), (bucket, "gone"))
+        outcome = await run(replace(systems, connections=connections))
 
     assert isinstance(outcome, Postponed)
     assert outcome.away == "postgres"
 
 
-async def test_a_failure_waits_for_postgres(
-    database_url: str, objects: Objects, inbox: Queue, tmp_path: Path, clients: Clients, bucket: str
-) -> None:
+async def test_a_failure_waits_for_postgres(database_url: str, systems: Systems) -> None:
     """A file that is no video, found so while Postgres is away, is no dead letter yet."""
-    await clients.s3.put_object(Bucket=bucket, Key="k", Body=b"no video")
+    await systems.upload("k", b"no video")
     async with proxied(database_url) as (url, proxy), opened_pool(url) as connections:
-        cutting = Fetching(objects._client)
+        cutting = Fetching(systems.objects._client)
         cutting.meanwhile = proxy.cut
 
-        outcome = await run(cutting, connections, inbox, tmp_path, Device("cpu"), (bucket, "k"))
+        outcome = await run(replace(systems, connections=connections, objects=cutting))
 
     assert isinstance(outcome, Postponed)
     assert outcome.away == "postgres"
 
 
-async def test_an_unreadable_object_uses_up_its_attempts(
-    objects: Objects, connections: Pool, inbox: Queue, tmp_path: Path, clients: Clients, bucket: str
-) -> None:
+async def test_an_unreadable_object_uses_up_its_attempts(systems: Systems) -> None:
     """The fault may be its own: the attempt counts, and it waits before the next."""
-    await clients.s3.put_object(Bucket=bucket, Key="k", Body=b"bytes")
-    unreadable = UnreadableObjects(objects._client)
+    await systems.upload("k", b"bytes")
+    unreadable = UnreadableObjects(systems.objects._client)
 
-    outcome = await run(unreadable, connections, inbox, tmp_path, Device("cpu"), (bucket, "k"))
+    outcome = await run(replace(systems, objects=unreadable))
 
-    row = await connections.fetchrow("SELECT state, attempts, not_before > now() FROM analyses")
+    row = await systems.connections.fetchrow(
+        "SELECT state, attempts, not_before > now() FROM analyses"
+    )
     assert row is not None
     assert isinstance(outcome, Postponed)
     assert tuple(row) == ("retry", 1, True)
 
 
-async def test_the_last_attempt_is_made(
-    objects: Objects, connections: Pool, inbox: Queue, tmp_path: Path, clients: Clients, bucket: str
-) -> None:
+async def test_the_last_attempt_is_made(systems: Systems) -> None:
     """Three attempts are allowed: after two that left no word there is a third."""
-    await clients.s3.put_object(Bucket=bucket, Key="k", Body=b"no video")
-    request = (bucket, "k")
-    await run(objects, connections, inbox, tmp_path, Device("cpu"), request)
-    await connections.execute(
+    await systems.upload("k", b"no video")
+    await run(systems)
+    await systems.connections.execute(
         "UPDATE analyses SET state = 'processing', attempts = 2, lease_expires_at = now()"
     )
 
-    outcome = await run(objects, connections, inbox, tmp_path, Device("cpu"), request)
+    outcome = await run(systems)
 
     assert isinstance(outcome, Failed)
     assert (outcome.reason, outcome.attempts) == ("not_a_video", 3)

@@ -99,25 +99,6 @@ async def test_each_verdict(inbox: Queue, dead_letters: Queue) -> None:
     assert (await inbox.depth()) == {"visible": 0, "in_flight": 0, "delayed": 0}
 
 
-async def test_a_letter_of_the_greatest_size(
-    inbox: Queue, dead_letters: Queue, clients: Clients, queues: QueuePair
-) -> None:
-    """Where the body leaves no room for the detail, the letter is sent without it."""
-    body = "x" * 2000
-    await clients.sqs.set_queue_attributes(
-        QueueUrl=queues.dlq_url, Attributes={"MaximumMessageSize": "2060"}
-    )
-    await inbox.send(body)
-
-    await Settlement(inbox, dead_letters).apply(
-        await receive_one(inbox), DeadLetter("too_long", "so long " * 100, 3), Stages(), []
-    )
-
-    letter = await receive_one(dead_letters)
-    assert letter.body == body
-    assert letter.texts == {"reason": "too_long", "attempts": "3"}
-
-
 @pytest.mark.parametrize("gone", [StaleReceiptError("r"), UnavailableError("sqs", "away")])
 async def test_settling_that_fails_is_left_to_the_queue(
     inbox: Queue, dead_letters: Queue, gone: Exception
