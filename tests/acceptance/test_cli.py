@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 
@@ -230,6 +231,35 @@ async def test_submit_waits_for_the_bytes_that_are_there_now(
     assert contradicted.returncode == 1
     assert "identity_conflict: it is video 84 already, not 85" in contradicted.stdout
     assert "0:03.000" not in contradicted.stdout
+
+
+@pytest.mark.parametrize(
+    ("finished", "code", "said"),
+    [(timedelta(hours=1), 0, "0:01.500"), (timedelta(hours=-1), 1, "nobody took it up in time")],
+)
+async def test_submit_waits_for_a_service_of_another_version(
+    settings_env: dict[str, str],
+    shop: Shop,
+    clients: Clients,
+    database: "asyncpg.Connection[asyncpg.Record]",
+    finished: timedelta,
+    code: int,
+    said: str,
+) -> None:
+    """Its result is shown, but not one that it had finished before: another is to come."""
+    made = await clients.s3.put_object(Bucket=shop.bucket, Key="k", Body=b"x")
+    await store_video(database, "k", "done", "84")
+    await database.execute("UPDATE videos SET bucket = $1", shop.bucket)
+    await database.execute(
+        "UPDATE analyses SET revision = $1, pipeline = 'another', done_at = now() + $2",
+        made["ETag"].strip('"'),
+        finished,
+    )
+
+    waited = await wait_for(settings_env, f"s3://{shop.bucket}/k", "--timeout", "3")
+
+    assert waited.returncode == code
+    assert said in waited.stdout
 
 
 async def test_waiting_for_nobody_is_noticed() -> None:

@@ -52,7 +52,10 @@ def submit(
     video_id: Annotated[
         str | None, typer.Option(help="the application's id of the video; only for one source")
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="show it through to its result")] = False,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait", help="show it through to its result, by a service of any version"),
+    ] = False,
     timeout: Annotated[float, typer.Option(min=1, help="longest wait in seconds")] = 3600,
 ) -> None:
     """Upload videos to POLLER_RAW_BUCKET and announce them; of an s3:// object only the latter.

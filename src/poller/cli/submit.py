@@ -1,6 +1,7 @@
 """`poller submit`."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -39,8 +40,9 @@ async def submit(arguments: Sequence[str], video_id: str | None, wait_seconds: f
         await _submit_all(console, settings, sources, stated)
         return 0
     async with open_reports(settings) as reports:  # before anything is uploaded
+        since = await reports.read_clock()
         await _submit_all(console, settings, sources, stated)
-        return await _wait(console, reports, sources, stated, wait_seconds)
+        return await _wait(console, reports, sources, stated, since, wait_seconds)
 
 
 async def _submit_all(
@@ -72,6 +74,7 @@ async def _wait(
     reports: Reports,
     sources: Sequence[Submission],
     stated: str | None,
+    since: datetime,
     seconds: float,
 ) -> int:
     names = {(source.bucket, source.key): Path(source.name).name for source in sources}
@@ -81,7 +84,7 @@ async def _wait(
     revisions = {(head.bucket, head.key): head.revision for head in heads}
 
     async def look() -> Mapping[Where, Row]:
-        return await reports.follow_revisions(revisions, PIPELINE)
+        return await reports.follow_revisions(revisions, PIPELINE, since)
 
     latest = await follow(
         console, look, names, seconds, is_finished=lambda row: _is_finished(row, stated)

@@ -1,6 +1,7 @@
 """Reading what is stored, for people: states, timelines, neighbours."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -18,6 +19,12 @@ class Reports:
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
+
+    async def read_clock(self) -> datetime:
+        """The time that the database's own times are compared with."""
+        (row,) = await self._fetch("SELECT clock_timestamp() AS now")
+        now: datetime = row["now"]
+        return now
 
     async def count_states(self) -> dict[str, int]:
         """How many analyses are in each state."""
@@ -40,12 +47,15 @@ class Reports:
         return await self._by_object("follow_objects", objects)
 
     async def follow_revisions(
-        self, revisions: Mapping[tuple[str, str], str], pipeline: str
+        self, revisions: Mapping[tuple[str, str], str], pipeline: str, since: datetime
     ) -> dict[tuple[str, str], Row]:
-        """The videos at these (bucket, key), each with the analysis of this revision, if any."""
+        """The videos at these (bucket, key), each with the newest analysis of this revision.
+
+        One of another pipeline than `pipeline` counts unless it was finished before `since`.
+        """
         buckets, keys = [bucket for bucket, _ in revisions], [key for _, key in revisions]
         rows = await self._fetch(
-            query("follow_revisions"), buckets, keys, list(revisions.values()), pipeline
+            query("follow_revisions"), buckets, keys, list(revisions.values()), pipeline, since
         )
         return {(row["bucket"], row["object_key"]): row for row in rows}
 
