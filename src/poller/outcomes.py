@@ -47,8 +47,7 @@ async def apply_remedy(claims: Claims, claim: Claimed, remedy: Remedy) -> Outcom
         remedy = Abandon(error.cause)
     except UnavailableError as error:
         # The lease runs out by itself; the next claim finds out what is to be done.
-        metrics.ERRORS.labels(error.system).inc()
-        return verdict.Postponed(_AFTER_OUTAGE, f"{error.system}_unavailable", away=error.system)
+        return _unwritten(error)
     return _outcome(remedy, claim.attempts)
 
 
@@ -60,9 +59,7 @@ async def fail_unclaimed(
         try:
             await claims.fail_unheld(request, remedy.reason, remedy.detail, message.id)
         except UnavailableError as error:
-            return verdict.Postponed(
-                _AFTER_OUTAGE, f"{error.system}_unavailable", away=error.system
-            )
+            return _unwritten(error)
     return _outcome(remedy, attempts=0)
 
 
@@ -81,6 +78,11 @@ async def _record(claims: Claims, claim: Claimed, remedy: Remedy) -> None:
             return
         case _:
             assert_never(remedy)
+
+
+def _unwritten(error: UnavailableError) -> Outcome:
+    metrics.ERRORS.labels(error.system).inc()
+    return verdict.Postponed(_AFTER_OUTAGE, f"{error.system}_unavailable", away=error.system)
 
 
 def _outcome(remedy: Remedy, attempts: int) -> Outcome:

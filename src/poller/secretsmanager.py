@@ -25,8 +25,7 @@ class DatabaseAddress:
             UnavailableError: the secret cannot be read.
         """
         if self._secret_arn is None:
-            if self._url is None:
-                raise SettingsError(["set POLLER_DATABASE_URL or POLLER_DATABASE_SECRET_ARN"])
+            assert self._url is not None  # noqa: S101 - `require` has seen to it
             return self._url
         if self._current is None or fresh:
             secret = await _read_secret(self._secret_arn)

@@ -62,7 +62,6 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
         sqs.open_client(read_timeout=settings.wait_time_seconds + 5, attempts=1)
     )
     prompt = await enter(sqs.open_client(read_timeout=10))
-    beats = await enter(sqs.open_client(read_timeout=5, attempts=1))
     assert settings.queue_url is not None  # noqa: S101 - `require` has seen to it
     dlq_url = await sqs.check_queue(prompt, settings.queue_url, settings.dlq_url)
     queue, dead_letters = Queue(prompt, settings.queue_url), Queue(prompt, dlq_url)
@@ -70,14 +69,9 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
     address = DatabaseAddress(settings.database_url, settings.database_secret_arn)
     await _check_migrations(address)
     work_pool = await enter(pool.opened(address.url, max_size=settings.max_concurrent_videos + 1))
-    beat_pool = await enter(pool.opened(address.url, max_size=2))
     owner = f"{socket.gethostname()}:{os.getpid()}"
     claims = Claims(work_pool, owner=owner, lease=settings.lease, pipeline=PIPELINE)
-    heartbeats = Heartbeats(
-        Claims(beat_pool, owner=owner, lease=settings.lease, pipeline=PIPELINE),
-        Queue(beats, settings.queue_url),
-        Schedule(settings.lease, timedelta(seconds=settings.heartbeat_seconds)),
-    )
+    heartbeats = await _open_heartbeats(settings, stack, address, owner)
     device = await enter(_started_device(settings))
     consumer = Consumer(
         Queue(long_poll, settings.queue_url),
@@ -110,6 +104,19 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
     await enter(watch_queues({"main": queue, "dlq": dead_letters}))
     log.info("service.started", http_port=port, queue_url=settings.queue_url, owner=owner)
     return consumer
+
+
+async def _open_heartbeats(
+    settings: Settings, stack: AsyncExitStack, address: DatabaseAddress, owner: str
+) -> Heartbeats:
+    # With a client and connections of their own, which no long poll and no COPY delays.
+    client = await stack.enter_async_context(sqs.open_client(read_timeout=5, attempts=1))
+    connections = await stack.enter_async_context(pool.opened(address.url, max_size=2))
+    return Heartbeats(
+        Claims(connections, owner=owner, lease=settings.lease, pipeline=PIPELINE),
+        Queue(client, settings.queue_url or ""),
+        Schedule(settings.lease, timedelta(seconds=settings.heartbeat_seconds)),
+    )
 
 
 async def _check_migrations(address: DatabaseAddress) -> None:

@@ -207,7 +207,7 @@ async def test_sigterm_finishes_what_it_can(
     ("changed", "said"),
     [
         ({"heartbeat_seconds": "90"}, "POLLER_HEARTBEAT_SECONDS (90) must be below"),
-        ({"visibility_seconds": "60"}, "POLLER_VISIBILITY_SECONDS (60) must be at least"),
+        ({"visibility_seconds": "119"}, "POLLER_VISIBILITY_SECONDS (119) must be at least"),
         ({"sample_fps": "often"}, "POLLER_SAMPLE_FPS: must be `all`, or frames per second"),
         ({"http_port": "99999"}, "POLLER_HTTP_PORT"),
         ({"queue_url": ""}, "set POLLER_QUEUE_URL"),
@@ -218,7 +218,7 @@ async def test_sigterm_finishes_what_it_can(
         ({"database_url": "postgresql://h:no/d"}, "POLLER_DATABASE_URL"),
         ({"queue_url": "uploads"}, "POLLER_QUEUE_URL: must be the queue's URL"),
         ({"work_dir": "/dev/null/x"}, "POLLER_WORK_DIR=/dev/null/x: "),
-        ({"drain_seconds": "5"}, "POLLER_DRAIN_SECONDS (5) must be at least 10 more"),
+        ({"drain_seconds": "29"}, "POLLER_DRAIN_SECONDS (29) must be at least 10 more"),
     ],
 )
 async def test_wrong_settings(

@@ -51,7 +51,7 @@ async def test_two_announcements_give_one_result(
 async def test_simultaneous_announcements_give_one_result(
     shop: Shop, settings_env: dict[str, str], tmp_path: Path
 ) -> None:
-    """Five announcements at once: one is worked on, four wait for it and are then deleted."""
+    """Five at once: one is worked on, its beats reach both systems, four wait and are deleted."""
     await shop.upload(make_clip(tmp_path / "clip.mp4"), DATED_KEY)
     for _ in range(5):
         await shop.announce(DATED_KEY, 84)
@@ -61,6 +61,7 @@ async def test_simultaneous_announcements_give_one_result(
         duplicates = await service.metric("poller_duplicates_total", outcome="done")
 
     assert duplicates == 4
+    assert [line for line in service.lines if line["event"].startswith("heartbeat.")] == []
     assert await shop.database.fetchval("SELECT count(*) FROM analyses") == 1
     assert (await shop.analysis(DATED_KEY))["attempts"] == 1
     assert await shop.depth() == (0, 0)

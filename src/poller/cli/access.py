@@ -26,6 +26,7 @@ async def database_url(settings: Settings) -> str:
         SettingsError: they name none, or the secret lacks what a URL needs.
         UnavailableError: the secret cannot be read.
     """
+    require(settings, "database")
     return await DatabaseAddress(settings.database_url, settings.database_secret_arn).url()
 
 

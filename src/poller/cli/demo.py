@@ -23,12 +23,12 @@ from inference.samples import Sample, make_samples
 from poller.cli import tables
 from poller.cli.access import Queues, open_objects, open_queues, open_reports
 from poller.cli.demo_checks import Outcome, Upload, find_faults
-from poller.cli.follow import Where, follow
+from poller.cli.follow import follow
 from poller.cli.local import LOGS
 from poller.local.emulator import free_port
 from poller.local.keeper import KeptServer
 from poller.local.stack import Stack, running
-from poller.postgres.reports import Reports, Row
+from poller.postgres.reports import Reports, Row, Where
 from poller.settings import load
 from poller.submission import Submission, submit
 

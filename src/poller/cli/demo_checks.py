@@ -4,13 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from inference.samples import Sample
-from poller.postgres.reports import Row
+from poller.postgres.reports import Row, Where
 from poller.redrive import reason_of
 from poller.rules.message import Requests, parse_message
 from poller.sqs import Message
-
-Where = tuple[str, str]
-"""Bucket and key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import aiohttp
@@ -23,9 +22,6 @@ from poller.errors import PermanentError, RetryableError, SettingsError, Unavail
 from poller.postgres import migrations
 from poller.postgres.pool import connect
 from poller.settings import Settings, load, require
-
-if TYPE_CHECKING:
-    from poller.postgres.pool import Connection
 
 Check = Callable[[Settings], Awaitable[str]]
 """Returns what is there, or raises what is wrong."""
@@ -111,13 +107,15 @@ async def check_pgvector(settings: Settings) -> str:
     """Pgvector is installed in the database, and new enough."""
     connection = await connect(await database_url(settings))
     try:
-        version = await _pgvector_version(connection)
+        version = await connection.fetchval(
+            "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
+        )
     finally:
         await connection.close()
     if version is None:
         raise SettingsError(["not in this database: run `poller migrate`"])
     migrations.check_pgvector(version)
-    return version
+    return str(version)
 
 
 async def check_device(settings: Settings) -> str:
@@ -200,13 +198,6 @@ async def _check_bucket(bucket: str) -> str:
             if error.reason != "object_missing":
                 raise
     return f"{bucket} may be read"
-
-
-async def _pgvector_version(connection: "Connection") -> str | None:
-    version: str | None = await connection.fetchval(
-        "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
-    )
-    return version
 
 
 CHECKS: dict[str, Check] = {

@@ -13,14 +13,11 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from poller.postgres.reports import Row
+from poller.postgres.reports import Row, Where
 
 TERMINAL = {"done", "failed", "superseded"}
 _LOOK_SECONDS = 0.3
 _HINT_SECONDS = 15.0
-
-Where = tuple[str, str]
-"""Bucket and key."""
 
 
 async def follow(

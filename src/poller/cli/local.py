@@ -11,8 +11,6 @@ from poller.local.stack import Stack, check_unclaimed, described, running
 
 ENVIRONMENT = Path(".env.local")
 LOGS = Path(".local")
-
-
 _LOOK_SECONDS = 1
 
 

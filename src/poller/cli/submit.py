@@ -10,9 +10,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from inference.events import PIPELINE
 from poller.cli import tables
 from poller.cli.access import open_objects, open_queues, open_reports
-from poller.cli.follow import TERMINAL, Where, follow
+from poller.cli.follow import TERMINAL, follow
 from poller.errors import SettingsError
-from poller.postgres.reports import Reports, Row
+from poller.postgres.reports import Reports, Row, Where
 from poller.rules.identity import ExternalId, Source, is_conflict
 from poller.settings import Settings, load, require
 from poller.submission import Submission, check_video_id, plan_submissions
@@ -29,8 +29,6 @@ async def submit(arguments: Sequence[str], video_id: str | None, wait_seconds: f
     """
     settings = load()
     require(settings, "queue_url")
-    if wait_seconds is not None:
-        require(settings, "database")
     if video_id is not None and len(arguments) > 1:
         raise SettingsError(["--video-id goes with one source: an id belongs to one video"])
     stated = check_video_id(video_id)

@@ -49,8 +49,7 @@ class KeptServer:
     ) -> None:
         self.log = log
         self.directory = directory
-        options = ["--stop-signal", str(int(stop_signal)), "--cwd", str(directory)]
-        options += ["--remove", str(directory)]
+        options = ["--stop-signal", str(int(stop_signal)), "--directory", str(directory)]
         if account is not None:
             options += ["--uid", str(account.uid), "--gid", str(account.gid)]
         self._write_end: int | None = None

@@ -27,7 +27,7 @@ def main() -> int:
     server = subprocess.Popen(
         arguments.command,
         stdin=subprocess.DEVNULL,
-        cwd=arguments.cwd,
+        cwd=arguments.directory,
         start_new_session=True,
         user=arguments.uid,
         group=arguments.gid,
@@ -37,8 +37,7 @@ def main() -> int:
     try:
         return _end(server, arguments.stop_signal)
     finally:
-        if arguments.remove:
-            shutil.rmtree(arguments.remove, ignore_errors=True)
+        shutil.rmtree(arguments.directory, ignore_errors=True)
 
 
 def _end(server: subprocess.Popen[bytes], stop_signal: int) -> int:
@@ -63,8 +62,7 @@ def _kill_group(leader: int) -> None:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--stop-signal", type=int, required=True)
-    parser.add_argument("--cwd", required=True)
-    parser.add_argument("--remove")
+    parser.add_argument("--directory", required=True)
     parser.add_argument("--uid", type=int)
     parser.add_argument("--gid", type=int)
     parser.add_argument("command", nargs="+")

@@ -8,7 +8,7 @@ from uuid import UUID
 from poller.errors import LeaseLostError, PermanentError, UnavailableError
 from poller.postgres.pool import Pool, acquired, query
 from poller.rules.failure import DEVICE_FAULT
-from poller.rules.identity import ExternalId, Source, is_conflict
+from poller.rules.identity import STRENGTH, ExternalId, Source, is_conflict
 from poller.rules.message import VideoRequest
 
 
@@ -87,6 +87,7 @@ class Claims:
                 request.key,
                 offered.value if offered else None,
                 offered.source.value if offered else None,
+                STRENGTH,
             )
         assert row is not None  # noqa: S101 - an upsert always returns its row
         if offered and row["external_id"] is not None:

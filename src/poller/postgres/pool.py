@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ _OUTAGES = (
 )
 
 
+@cache
 def query(name: str) -> str:
     """Load a statement from `queries/`."""
     return (files("poller.postgres") / "queries" / f"{name}.sql").read_text("utf-8")

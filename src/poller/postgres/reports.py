@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 """A row, by column name."""
+Where = tuple[str, str]
+"""Bucket and key."""
 
 
 class Reports:
@@ -42,24 +44,21 @@ class Reports:
             bucket, _, key = text.removeprefix("s3://").partition("/")
         return await self._fetch(query("find_videos"), _as_uuid(text), text, bucket, key)
 
-    async def follow(self, objects: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Row]:
+    async def follow(self, objects: Sequence[Where]) -> dict[Where, Row]:
         """The latest analysis of each of these (bucket, key), where there is one yet."""
         return await self._by_object("follow_objects", objects)
 
     async def follow_revisions(
-        self, revisions: Mapping[tuple[str, str], str], pipeline: str, since: datetime
-    ) -> dict[tuple[str, str], Row]:
+        self, revisions: Mapping[Where, str], pipeline: str, since: datetime
+    ) -> dict[Where, Row]:
         """The videos at these (bucket, key), each with the newest analysis of this revision.
 
         One of another pipeline than `pipeline` counts unless it was finished before `since`.
         """
-        buckets, keys = [bucket for bucket, _ in revisions], [key for _, key in revisions]
-        rows = await self._fetch(
-            query("follow_revisions"), buckets, keys, list(revisions.values()), pipeline, since
-        )
-        return {(row["bucket"], row["object_key"]): row for row in rows}
+        wanted = list(revisions.values())
+        return await self._by_object("follow_revisions", list(revisions), wanted, pipeline, since)
 
-    async def audit(self, objects: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Row]:
+    async def audit(self, objects: Sequence[Where]) -> dict[Where, Row]:
         """How many analyses, events and embeddings are stored for each (bucket, key)."""
         return await self._by_object("audit_objects", objects)
 
@@ -84,10 +83,10 @@ class Reports:
                 return await self._fetch(query("nearest_shots"), list(analysis_ids), limit)
 
     async def _by_object(
-        self, name: str, objects: Sequence[tuple[str, str]]
-    ) -> dict[tuple[str, str], Row]:
+        self, name: str, objects: Sequence[Where], *arguments: object
+    ) -> dict[Where, Row]:
         buckets, keys = [bucket for bucket, _ in objects], [key for _, key in objects]
-        rows = await self._fetch(query(name), buckets, keys)
+        rows = await self._fetch(query(name), buckets, keys, *arguments)
         return {(row["bucket"], row["object_key"]): row for row in rows}
 
     async def _fetch(self, statement: str, *arguments: object) -> list[Row]:

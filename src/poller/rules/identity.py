@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import assert_never
 
 MAX_ID_LENGTH = 200
 _KEY = re.compile(r"videos/([0-9]+)/[^/]+")
@@ -14,12 +13,16 @@ _DIGIT_STEM = re.compile(r"([0-9]+)(\.[^./]*)?")
 
 
 class Source(StrEnum):
-    """Where an id came from, strongest first."""
+    """Where an id came from, weakest first: a later one replaces an earlier one."""
 
-    BODY = "body"
-    ATTRIBUTE = "attribute"
-    KEY = "key"
     FILENAME = "filename"
+    KEY = "key"
+    ATTRIBUTE = "attribute"
+    BODY = "body"
+
+
+STRENGTH = tuple(Source)
+"""For comparing sources, here and in the database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +31,6 @@ class ExternalId:
 
     value: str
     source: Source
-
-
-def strength(source: Source) -> int:
-    """Rank a source: a greater number replaces a smaller one."""
-    match source:
-        case Source.BODY:
-            return 4
-        case Source.ATTRIBUTE:
-            return 3
-        case Source.KEY:
-            return 2
-        case Source.FILENAME:
-            return 1
-        case _:
-            assert_never(source)
 
 
 def is_explicit(source: Source) -> bool:
@@ -60,7 +48,7 @@ def is_conflict(bound: ExternalId, offered: ExternalId) -> bool:
         is_explicit(bound.source)
         and is_explicit(offered.source)
         and bound.value != offered.value
-        and strength(offered.source) <= strength(bound.source)
+        and STRENGTH.index(offered.source) <= STRENGTH.index(bound.source)
     )
 
 
