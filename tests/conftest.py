@@ -131,4 +131,5 @@ def settings_env(
         "POLLER_WAIT_TIME_SECONDS": "1",
         "POLLER_HTTP_PORT": "0",
         "POLLER_DEVICE": "cpu",
+        "AWS_EC2_METADATA_DISABLED": "true",
     }

@@ -1,6 +1,7 @@
 """The loop: receive into free slots, work, drain when told to. Settling: `settle.py`."""
 
 import asyncio
+import math
 import random
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,6 +12,7 @@ import structlog
 from poller import metrics
 from poller.errors import UnavailableError
 from poller.pipeline import Pipeline
+from poller.protection import Protection
 from poller.rules.backoff import backoff
 from poller.rules.lease import RELEASE_SECONDS
 from poller.rules.message import Ignore, Reject, Requests, VideoRequest, parse_message
@@ -48,12 +50,18 @@ class Consumer:
     """Keeps free slots filled. There is no local buffer: what is received is worked on."""
 
     def __init__(
-        self, inbox: Queue, pipeline: Pipeline, settlement: Settlement, intake: Intake
+        self,
+        inbox: Queue,
+        pipeline: Pipeline,
+        settlement: Settlement,
+        intake: Intake,
+        protection: Protection,
     ) -> None:
         self._inbox = inbox
         self._pipeline = pipeline
         self._settlement = settlement
         self._intake = intake
+        self._protection = protection
         self._stopping = asyncio.Event()
         self._jobs: set[asyncio.Task[None]] = set()
         self._interruptible: set[asyncio.Task[None]] = set()
@@ -66,6 +74,7 @@ class Consumer:
         """The system that is away, while one is."""
         self.stopped_at: float | None = None
         """Monotonic time of the first `stop`."""
+        self._leave_by = math.inf
 
     @property
     def has_free_slot(self) -> bool:
@@ -77,8 +86,9 @@ class Consumer:
         """Whether receives should be completing: not while something else is being waited for."""
         return self.has_free_slot and self.outage in (None, "sqs")
 
-    def stop(self) -> None:
-        """Receive no more. Saying it twice changes nothing."""
+    def stop(self, by: float = math.inf) -> None:
+        """Receive no more, and end the drain by `by` (monotonic); the earliest of all counts."""
+        self._leave_by = min(self._leave_by, by)
         if self.stopped_at is None:
             self.stopped_at = asyncio.get_running_loop().time()
             self._stopping.set()
@@ -107,7 +117,7 @@ class Consumer:
         """Let work finish for so long since `stop`, then interrupt what is left of it."""
         if not self._jobs or self.stopped_at is None:
             return
-        deadline = self.stopped_at + seconds - RELEASE_SECONDS
+        deadline = min(self.stopped_at + seconds, self._leave_by) - RELEASE_SECONDS
         now = asyncio.get_running_loop().time()
         await asyncio.wait(self._jobs, timeout=max(0.0, deadline - now))
         for job in self._interruptible:
@@ -139,11 +149,13 @@ class Consumer:
         self._jobs.add(job)
         self._interruptible.add(job)
         metrics.VIDEOS_IN_FLIGHT.set(len(self._jobs))
+        self._protection.note_work(len(self._jobs))
         job.add_done_callback(self._finished)
 
     def _finished(self, job: asyncio.Task[None]) -> None:
         self._jobs.discard(job)
         metrics.VIDEOS_IN_FLIGHT.set(len(self._jobs))
+        self._protection.note_work(len(self._jobs))
         if not job.cancelled() and (error := job.exception()) is not None:
             log.error("message.crashed", exc_info=error)
 
@@ -174,6 +186,8 @@ class Consumer:
             case Reject(reason, detail):
                 metrics.ERRORS.labels(reason).inc()
                 return DeadLetter(reason, detail, attempts=0)
+            case Requests() if not await self._protection.allows_work():
+                return Hide(timedelta(0))
             case Requests(videos, ignored, rejected):
                 outcomes += [Failed(one.reason, one.detail, attempts=0) for one in rejected]
                 metrics.RECORDS_IGNORED.labels("other_event").inc(ignored)

@@ -51,6 +51,6 @@ EVENTS_STORED = Counter("poller_events_stored_total", "Timeline events committed
 EMBEDDINGS_STORED = Counter("poller_embeddings_stored_total", "Embedding vectors committed")
 ERRORS = Counter("poller_errors_total", "Errors by kind", ["kind"])
 TASK_PROTECTION = Gauge(
-    "poller_task_protection", "1 while this ECS task is protected; not used yet"
+    "poller_task_protection", "1 while this ECS task is protected from scale-in"
 )
 DRAIN_SECONDS = Gauge("poller_drain_seconds", "How long the drain has taken so far")

@@ -1,12 +1,13 @@
 """The wiring: what `poller run` starts, watches and stops."""
 
 import asyncio
+import math
 import os
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -15,7 +16,7 @@ from inference.analyze import Limits as DecodeLimits
 from inference.device import Device
 from inference.errors import DeviceFaultError
 from inference.events import PIPELINE
-from poller import health, logs, s3, sqs
+from poller import ecs, health, imds, logs, s3, sqs
 from poller.consumer import Consumer, Intake
 from poller.errors import SettingsError, UnavailableError
 from poller.heartbeat import Heartbeats
@@ -23,7 +24,9 @@ from poller.pipeline import Limits, Pipeline
 from poller.postgres import migrations, pool
 from poller.postgres.claims import Claims
 from poller.postgres.results import Results
+from poller.protection import Protection
 from poller.rules.lease import Schedule
+from poller.rules.protection import EXPIRY, Terms, plan_leaving
 from poller.s3 import Objects
 from poller.secretsmanager import DatabaseAddress
 from poller.settings import Settings, require
@@ -73,6 +76,7 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
     claims = Claims(work_pool, owner=owner, lease=settings.lease, pipeline=PIPELINE)
     heartbeats = await _open_heartbeats(settings, stack, address, owner)
     device = await enter(_started_device(settings))
+    protection = await _protection(settings, stack)
     consumer = Consumer(
         Queue(long_poll, settings.queue_url),
         Pipeline(
@@ -91,7 +95,10 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
             settings.visibility_seconds,
             settings.allowed_buckets,
         ),
+        protection,
     )
+    await enter(protection.kept(lambda: _stop(consumer, "protection denied")))
+    await enter(_watched_spot(consumer))
     watch = Watch(
         consumer,
         heartbeats,
@@ -116,6 +123,14 @@ async def _open_heartbeats(
         Claims(connections, owner=owner, lease=settings.lease, pipeline=PIPELINE),
         Queue(client, settings.queue_url or ""),
         Schedule(settings.lease, timedelta(seconds=settings.heartbeat_seconds)),
+    )
+
+
+async def _protection(settings: Settings, stack: AsyncExitStack) -> Protection:
+    uri = os.environ.get("ECS_AGENT_URI")
+    agent = await stack.enter_async_context(ecs.open_agent(uri)) if uri else None
+    return Protection(
+        agent, Terms(EXPIRY.total_seconds(), idle_seconds=settings.protection_idle_seconds)
     )
 
 
@@ -159,11 +174,22 @@ def _analyzer(settings: Settings, device: Device) -> Analyzer:
 
 def _stop_on_signal(consumer: Consumer) -> None:
     loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        if consumer.stopped_at is None:
-            log.info("service.draining")
-            consumer.stop()
-
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, _stop, consumer, number.name)
+
+
+def _watched_spot(consumer: Consumer) -> AbstractAsyncContextManager[None]:
+    loop = asyncio.get_running_loop()
+
+    def leave(notice: imds.Notice) -> None:
+        left = plan_leaving(notice.at, datetime.now(UTC)).total_seconds()
+        log.warning("spot.notice", action=notice.action, at=notice.at.isoformat())
+        _stop(consumer, "spot notice", by=loop.time() + left)
+
+    return imds.watch_spot(imds.find_endpoint(os.environ), leave)
+
+
+def _stop(consumer: Consumer, cause: str, by: float = math.inf) -> None:
+    if consumer.stopped_at is None:
+        log.info("service.draining", cause=cause)
+    consumer.stop(by)

@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     wait_time_seconds: int = Field(20, ge=0, le=20, description="long poll, s")
     max_attempts: int = Field(3, ge=1, le=100, description="attempts before a video is failed")
     drain_seconds: float = Field(90, gt=0, le=110, description="time to finish after SIGTERM, s")
+    protection_idle_seconds: float = Field(
+        45, ge=0, description="ECS scale-in protection outlives the work by this, s"
+    )
     http_port: int = Field(9102, ge=0, le=65535, description="metrics and health; 0: any free port")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"

@@ -18,7 +18,9 @@ from poller.consumer import Consumer, Intake
 from poller.heartbeat import Heartbeats
 from poller.pipeline import Limits, Pipeline
 from poller.postgres.results import Results
+from poller.protection import Protection
 from poller.rules.lease import Schedule
+from poller.rules.protection import Terms
 from poller.settle import Settlement
 from poller.sqs import Queue
 from poller.watch import Watch
@@ -59,7 +61,13 @@ class Parts:
             Workspace(systems.directory),
             Limits(10**9, 3),
         )
-        self.consumer = Consumer(inbox, pipeline, Settlement(inbox, inbox), Intake(1, 1, 30, ()))
+        self.consumer = Consumer(
+            inbox,
+            pipeline,
+            Settlement(inbox, inbox),
+            Intake(1, 1, 30, ()),
+            Protection(None, Terms(3600, 45)),
+        )
         self.watch = Watch(
             self.consumer, self.heartbeats, claims, device, wait_seconds=1, lease_seconds=4
         )
