@@ -84,6 +84,10 @@ def double(directory: Path) -> Path:
             lambda d: corrupt_packets(make_plain(d), 0, 48, keep=0),
             "the first picture cannot be decoded",
         ),
+        (
+            lambda d: make_video(d / "v.avi", codec="mpeg4", options={"bf": "2", "g": "12"}),
+            "decord gives other pictures where groups are open",
+        ),
     ],
 )
 def test_each_reason_is_noticed(tmp_path: Path, make: Callable[[Path], Path], reason: str) -> None:
