@@ -218,7 +218,7 @@ async def test_sigterm_finishes_what_it_can(
         ({"database_url": "postgresql://h:no/d"}, "POLLER_DATABASE_URL"),
         ({"queue_url": "uploads"}, "POLLER_QUEUE_URL: must be the queue's URL"),
         ({"work_dir": "/dev/null/x"}, "POLLER_WORK_DIR=/dev/null/x: "),
-        ({"drain_seconds": "29"}, "POLLER_DRAIN_SECONDS (29) must be at least 10 more"),
+        ({"drain_seconds": "10.9"}, "POLLER_DRAIN_SECONDS (10.9) must be at least 10 more"),
     ],
 )
 async def test_wrong_settings(
