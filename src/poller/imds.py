@@ -16,10 +16,9 @@ log = structlog.get_logger("poller.imds")
 
 _ENDPOINT = "http://169.254.169.254"
 _PATIENCE_SECONDS = 1.0
-_POLL_SECONDS = 5.0
+POLL_SECONDS = 5.0
 """As often as EC2's documentation recommends: the notice is given two minutes ahead."""
 _TRIES = 3
-"""At the start, in a row: many containers cannot reach the metadata, and need not."""
 _TOKEN_SECONDS = 21600
 
 
@@ -99,15 +98,19 @@ def find_endpoint(environment: Mapping[str, str]) -> str | None:
 
 @asynccontextmanager
 async def watch_spot(
-    endpoint: str | None, on_notice: Callable[[Notice], None]
+    endpoint: str | None, on_notice: Callable[[Notice], None], poll_seconds: float = POLL_SECONDS
 ) -> AsyncIterator[None]:
-    """Call `on_notice` once, when a notice appears while the body runs."""
+    """Call `on_notice` once, when a notice appears while the body runs.
+
+    A service that does not answer at the start is given up quietly: many containers cannot reach
+    it, and it exists on EC2 only. One that has answered is asked until the end.
+    """
     if endpoint is None:
         yield
         return
     timeout = aiohttp.ClientTimeout(total=_PATIENCE_SECONDS)
     async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
-        watch = _watch(Metadata(session, endpoint), on_notice)
+        watch = _watch(Metadata(session, endpoint), on_notice, poll_seconds)
         task = asyncio.create_task(watch, name="watch-spot")
         try:
             yield
@@ -116,20 +119,20 @@ async def watch_spot(
             await asyncio.wait([task])
 
 
-async def _watch(metadata: Metadata, on_notice: Callable[[Notice], None]) -> None:
-    tries_left = _TRIES
-    while True:
+async def _watch(
+    metadata: Metadata, on_notice: Callable[[Notice], None], poll_seconds: float
+) -> None:
+    tries, has_answered = 0, False
+    while has_answered or tries < _TRIES:
         try:
             notice = await metadata.notice()
         except UnavailableError as error:
-            tries_left -= 1
-            if tries_left == 0:
-                log.info("spot.not_watched", error=str(error))
-                return
+            tries += 1
+            log.debug("spot.unknown", error=str(error))
         else:
+            has_answered = True
             if notice is not None:
                 on_notice(notice)
                 return
-            # On an instance: from here on it is an outage, and worth waiting for its end.
-            tries_left = -1
-        await asyncio.sleep(_POLL_SECONDS)
+        await asyncio.sleep(poll_seconds)
+    log.info("spot.not_watched")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import assert_never
@@ -112,7 +113,7 @@ class Protection:
     async def _ask(self, agent: Agent, call: Call) -> ecs.Answer:
         match call:
             case Protect():
-                return await agent.protect(round(self._terms.expiry_seconds / 60))
+                return await agent.protect(math.ceil(self._terms.expiry_seconds / 60))
             case Release():
                 return await agent.release()
             case _:
