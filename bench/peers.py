@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import torch
 
-from inference.backends import ErrorLog, Sampled
+from inference.backends import ErrorLog, Sampled, Selection
 from inference.engine import Engine
 from inference.events import Results
 from inference.frames import VideoInfo
@@ -41,12 +41,13 @@ def loop(files: Sequence[Path], sample_fps: float) -> list[Results]:
 
 def _loop_one(engine: Engine, path: Path, sample_fps: float) -> Results:
     facts = probe(path, 3600, lambda: None)
-    needed = plan_packets(facts, sample_fps)
+    selection = Selection(sample_fps, None)
+    needed = plan_packets(facts, selection)
     if needed is None:
         raise RuntimeError("made so that not every picture is needed")
     carry = engine.open()
     timeline = Timeline(source_fps=FPS, sample_fps=sample_fps)
-    items = read_sparsely(path, facts, needed, sample_fps=sample_fps, threads=1, log=ErrorLog())
+    items = read_sparsely(path, facts, selection, needed=needed, threads=1, log=ErrorLog())
     frames = (item for item in items if isinstance(item, Sampled))
     while batch := list(islice(frames, _BATCH)):
         pts_ms = np.array([frame.pts_ms for frame in batch])

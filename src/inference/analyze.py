@@ -1,18 +1,29 @@
 """One video from file to results: decode, device, timeline."""
 
+import asyncio
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from inference.checkpoint import (
+    Journal,
+    Measured,
+    NoJournal,
+    Stretch,
+    read_carry,
+    read_stretch,
+    write_part,
+)
 from inference.decode import Decoding, Limits, Request
 from inference.device import Device, DeviceVideo
-from inference.errors import DecoderFailedError
-from inference.events import Results
+from inference.errors import DecoderFailedError, DeviceFaultError
+from inference.events import PIPELINE, Results
 from inference.frames import FrameBatch, Gap, VideoInfo
 from inference.slabs import Slabs
 from inference.timeline import Timeline
+from inference.wire import Arrays, WireError
 
 __all__ = ["Analysis", "Analyzer", "Limits"]
 
@@ -20,6 +31,8 @@ _SLABS = 3
 """One is inferred, one is filled, one waits: more only adds memory."""
 _FRAME_BYTES = 256 * 256 * 3
 """The largest working frame."""
+LEAVE_SECONDS = 3.0
+"""How long a cancelled analysis may take for its last checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +64,15 @@ class Analyzer:
         limits: Limits,
         batch_size: int,
         decoder_threads: int = 1,
+        checkpoint_seconds: float = 60.0,
     ) -> None:
+        """`checkpoint_seconds` is how much work may have to be done again after a disturbance."""
         self._device = device
         self._sample_fps = sample_fps
         self._limits = limits
         self._batch_size = batch_size
         self._decoder_threads = decoder_threads
+        self._checkpoint_seconds = checkpoint_seconds
 
     async def start(self) -> None:
         """Start the device now, rather than with the first video.
@@ -67,41 +83,111 @@ class Analyzer:
         await self._device.start()
 
     async def analyze(
-        self, path: Path, on_progress: Progress, on_alive: Callable[[], None] = lambda: None
+        self,
+        path: Path,
+        on_progress: Progress,
+        on_alive: Callable[[], None] = lambda: None,
+        journal: Journal | None = None,
     ) -> Analysis:
-        """Analyse one local file. Cancelling kills its decoder and frees its memory.
+        """Analyse one local file, or the rest of it from the journal's last checkpoint on.
 
         `on_alive` is called when the decoder shows that it works, between batches too.
-        A decoder that fails gets a second chance from the start, with the tolerant backend.
+        A decoder that fails gets a second chance with the tolerant backend.
+        Cancelling kills the decoder and frees its memory, after a last checkpoint.
 
         Raises:
             VideoRejectedError: the file cannot be analysed, now or later.
             DecoderFailedError: both attempts crashed, hung or ran out of memory.
             DeviceFaultError: the device process failed; the video is not to blame.
         """
+        journal = journal or NoJournal()
         try:
-            return await self._attempt(path, on_progress, on_alive)
+            return await self._attempt(path, on_progress, on_alive, journal)
         except DecoderFailedError:
-            return await self._attempt(path, on_progress, on_alive, tolerant=True)
+            return await self._attempt(path, on_progress, on_alive, journal, tolerant=True)
 
     async def _attempt(
         self,
         path: Path,
         on_progress: Progress,
         on_alive: Callable[[], None],
+        journal: Journal,
         *,
         tolerant: bool = False,
     ) -> Analysis:
-        request = Request(path, self._sample_fps, self._batch_size, self._decoder_threads, tolerant)
+        past = await _read_past(journal, self._settings)
+        request = Request(
+            path,
+            self._sample_fps,
+            self._batch_size,
+            self._decoder_threads,
+            tolerant,
+            past.position_ms,
+        )
         async with AsyncExitStack() as stack:
             slabs = Slabs.create(_SLABS, self._batch_size * _FRAME_BYTES)
             stack.callback(slabs.close)
             decoding = await stack.enter_async_context(
                 Decoding(request, self._limits, slabs, on_alive)
             )
-            video = await stack.enter_async_context(self._device.open(slabs))
+            video = await stack.enter_async_context(self._device.open(slabs, past.carry))
             timeline = Timeline(source_fps=decoding.opened.info.fps, sample_fps=self._sample_fps)
-            return await _Run(decoding, video, timeline, on_progress).complete()
+            log = _Log(journal, self._settings, self._checkpoint_seconds, len(past.stretches))
+            run = _Run(decoding, video, timeline, log, on_progress)
+            await run.repeat(past.stretches)
+            return await run.complete()
+
+    @property
+    def _settings(self) -> str:
+        """What must be the same for one run to go on from another's checkpoint."""
+        return f"{PIPELINE}, {self._sample_fps} fps, parts-1"
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """What earlier runs have left."""
+
+    stretches: Sequence[Stretch] = ()
+    position_ms: float | None = None
+    carry: Arrays | None = None
+
+
+async def _read_past(journal: Journal, settings: str) -> _Past:
+    parts = await journal.load()
+    try:
+        found = [read_stretch(part, settings) for part in parts]
+        stretches = [stretch for stretch in found if stretch is not None]
+        if not parts or len(stretches) < len(parts):
+            return _Past()
+        return _Past(stretches, stretches[-1].position_ms, read_carry(parts[-1]))
+    except WireError:  # whatever that was, the video can be analysed without it
+        return _Past()
+
+
+@dataclass(slots=True)
+class _Log:
+    """Collects what is measured and cuts it into parts."""
+
+    journal: Journal
+    settings: str
+    interval_seconds: float
+    number: int
+    """Of the next part."""
+    stretch: Stretch = field(default_factory=Stretch)
+    cut_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_due(self) -> bool:
+        return time.monotonic() - self.cut_at >= self.interval_seconds
+
+    async def cut(self, video: DeviceVideo) -> None:
+        """Write down what came since the last part, if that is any frame."""
+        if not self.stretch.count:
+            return
+        part = write_part(self.number, self.stretch, await video.carry(), self.settings)
+        if await self.journal.save(part):
+            self.number, self.stretch = self.number + 1, Stretch()
+        self.cut_at = time.monotonic()
 
 
 @dataclass(slots=True)
@@ -111,17 +197,26 @@ class _Run:
     decoding: Decoding
     video: DeviceVideo
     timeline: Timeline
+    log: _Log
     on_progress: Progress
     frames_analyzed: int = 0
     infer_seconds: float = 0.0
     start_ms: float | None = None
+    step: asyncio.Task[None] | None = None
+
+    async def repeat(self, stretches: Sequence[Stretch]) -> None:
+        """Take what an earlier run has measured; others get their turn in between."""
+        for stretch in stretches:
+            for item in stretch.items():
+                self._take(item)
+                await asyncio.sleep(0)
 
     async def complete(self) -> Analysis:
-        async for item in self.decoding:
-            if isinstance(item, Gap):
-                self.timeline.gap(item)
-            else:
-                await self._infer(item)
+        try:
+            await self._go_on()
+        except asyncio.CancelledError:
+            await self._leave()
+            raise
         finished = self.decoding.finished
         if finished is None:
             raise AssertionError("a decoding that ends has finished")
@@ -135,17 +230,47 @@ class _Run:
             infer_seconds=self.infer_seconds,
         )
 
+    async def _go_on(self) -> None:
+        async for item in self.decoding:
+            if isinstance(item, Gap):
+                self._note(item)
+                continue
+            # Cut off, the device would be a batch ahead of what is known here.
+            self.step = asyncio.create_task(self._infer(item), name="infer")
+            await asyncio.shield(self.step)
+            if self.log.is_due:
+                await self.log.cut(self.video)
+
+    async def _leave(self) -> None:
+        """Write a last checkpoint, if that can be done at once."""
+        with suppress(TimeoutError, DeviceFaultError):  # the one before must do
+            async with asyncio.timeout(LEAVE_SECONDS):
+                if self.step is not None:
+                    await self.step
+                await self.log.cut(self.video)
+
     async def _infer(self, batch: FrameBatch) -> None:
         start = time.monotonic()
         features = await self.video.infer(batch)
         self.infer_seconds += time.monotonic() - start
         self.decoding.release(batch)
-        self.timeline.push(batch.pts_ms, features)
-        self.frames_analyzed += len(batch.pts_ms)
+        self._note((batch.pts_ms, features))
         self.on_progress(self._fraction(batch), len(batch.pts_ms))
 
-    def _fraction(self, batch: FrameBatch) -> float:
+    def _note(self, item: Measured | Gap) -> None:
+        self._take(item)
+        self.log.stretch.add(item)
+
+    def _take(self, item: Measured | Gap) -> None:
+        if isinstance(item, Gap):
+            self.timeline.gap(item)
+            return
+        pts_ms, features = item
         if self.start_ms is None:
-            self.start_ms = float(batch.pts_ms[0])
+            self.start_ms = float(pts_ms[0])
+        self.timeline.push(pts_ms, features)
+        self.frames_analyzed += len(pts_ms)
+
+    def _fraction(self, batch: FrameBatch) -> float:
         length_ms = self.decoding.opened.info.duration_seconds * 1000
-        return min(1.0, (float(batch.pts_ms[-1]) - self.start_ms) / max(length_ms, 1.0))
+        return min(1.0, (float(batch.pts_ms[-1]) - (self.start_ms or 0.0)) / max(length_ms, 1.0))

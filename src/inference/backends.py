@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ import numpy.typing as npt
 from inference.frames import Gap
 from inference.probe import Probe
 from inference.sampling import sample_indices
+
+if TYPE_CHECKING:
+    import decord
 
 _CHUNK_FRAMES = 128
 """Source frames that decord may pass in one call: between calls the decoder shows it is alive."""
@@ -63,10 +67,24 @@ class ErrorLog:
         return grew
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which frames of a file are wanted."""
+
+    sample_fps: float | None
+    """Frames per second of presentation time; None for every frame."""
+    after_ms: float | None
+    """Only those behind this one; None: from the start."""
+
+    def indices(self, pts_ms: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """Choose from all the frames' times, float64 [N], ascending; return int64 [M]."""
+        return sample_indices(pts_ms, self.sample_fps, self.after_ms)
+
+
 def read_with_decord(
-    path: Path, probe: Probe, *, sample_fps: float | None, threads: int, log: ErrorLog
+    path: Path, probe: Probe, selection: Selection, *, threads: int, log: ErrorLog
 ) -> Iterator[Item]:
-    """Yield the sampled frames of an intact file.
+    """Yield the selected frames of an intact file.
 
     Raises:
         DamageError: the file is not intact, or decord sees other frames than the probe. What was
@@ -84,26 +102,35 @@ def read_with_decord(
     if len(reader) != len(probe.pts):
         raise DamageError(f"decord counts {len(reader)} frames, the probe {len(probe.pts)}")
     pts_ms = probe.times_ms()
+    if probe.first_picture is None or not np.array_equal(
+        _read_batch(reader, [0], log), probe.first_picture[None]
+    ):
+        raise DamageError("decord begins with another picture")
     passed = 0
-    for chunk in _chunks(sample_indices(pts_ms, sample_fps)):
-        if log.grew():
-            raise DamageError("errors while decoding")
-        try:
-            pixels = reader.get_batch(chunk.tolist()).asnumpy()
-        except (RuntimeError, decord.DECORDError) as error:
-            raise DamageError("decord cannot decode on") from error
+    for chunk in _chunks(selection.indices(pts_ms)):
+        pixels = _read_batch(reader, chunk.tolist(), log)
         # For some widths, 144 among them, decord pads its rows and miscounts the channels.
-        if log.grew() or pixels.shape[1:] != (height, width, 3):
-            raise DamageError("errors while decoding")
-        if passed == 0 and (
-            probe.first_picture is None or not np.array_equal(pixels[0], probe.first_picture)
-        ):
-            raise DamageError("decord begins with another picture")
+        if pixels.shape[1:] != (height, width, 3):
+            raise DamageError("decord gives frames of another size")
         for index, frame in zip(chunk, pixels, strict=True):
             yield Sampled(float(pts_ms[index]), frame)
         yield Passed(int(chunk[-1]) + 1 - passed)
         passed = int(chunk[-1]) + 1
     yield Passed(len(pts_ms) - passed)
+
+
+def _read_batch(
+    reader: "decord.VideoReader", indices: list[int], log: ErrorLog
+) -> npt.NDArray[np.uint8]:
+    import decord  # noqa: PLC0415 # see above
+
+    try:
+        pixels: npt.NDArray[np.uint8] = reader.get_batch(indices).asnumpy()
+    except (RuntimeError, decord.DECORDError) as error:
+        raise DamageError("decord cannot decode on") from error
+    if log.grew():
+        raise DamageError("errors while decoding")
+    return pixels
 
 
 def _chunks(indices: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:

@@ -62,6 +62,8 @@ class Request:
     threads: int
     tolerant: bool
     """Use the backend that trusts nothing; otherwise the cheapest that can be trusted."""
+    after_ms: float | None = None
+    """Go on behind the frame shown at this time; None: from the start."""
 
 
 class Decoding:
@@ -163,6 +165,7 @@ class Decoding:
             slab_bytes=slabs.slab_bytes,
             batch_size=request.batch_size,
             sample_fps=request.sample_fps,
+            after_ms=request.after_ms,
             max_seconds=limits.max_seconds,
             cpu_seconds=int(limits.total_seconds * max(1, request.threads)),
             memory_bytes=limits.memory_bytes,

@@ -7,10 +7,21 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-from inference.backends import DamageError, ErrorLog, Item, Passed, Sampled, read_with_decord
+import numpy as np
+
+from inference.backends import (
+    DamageError,
+    ErrorLog,
+    Item,
+    Passed,
+    Sampled,
+    Selection,
+    read_with_decord,
+)
 from inference.confinement import bind_to_parent, confine, take_stdout
 from inference.errors import VideoRejectedError
 from inference.frames import Gap
@@ -44,6 +55,7 @@ class Outbox:
     decoded: int = 0
     waited_seconds: float = 0.0
     last_ms: float | None = None
+    """Time of the latest frame put, or of the one to go on behind."""
     _free: list[int] = field(default_factory=list)
     _slab: int | None = None
     _times: list[float] = field(default_factory=list)
@@ -110,7 +122,7 @@ def main(arguments: Sequence[str]) -> None:
     faulthandler.enable()
     confine(memory_bytes=order.memory_bytes, cpu_seconds=order.cpu_seconds)
     slabs = Slabs(order.slabs_fd, order.slab_count, order.slab_bytes)
-    outbox = Outbox(slabs, order.batch_size, take_stdout())
+    outbox = Outbox(slabs, order.batch_size, take_stdout(), last_ms=order.after_ms)
     try:
         _decode(order, outbox)
     except VideoRejectedError as error:
@@ -140,16 +152,24 @@ def _decode(order: Order, outbox: Outbox) -> None:
 
 def _choose(order: Order, facts: Probe, log: ErrorLog) -> tuple[str, Iterator[Item]]:
     """Pick the cheapest backend that can be trusted with the file, by name."""
-    path = Path(order.path)
-    needed = plan_packets(facts, order.sample_fps)
+    path, selection = Path(order.path), Selection(order.sample_fps, order.after_ms)
+    needed = plan_packets(facts, selection)
     if order.tolerant or (needed is None and facts.tolerant_because):
-        return "pyav", _read_tolerantly(order, facts, log, None)
+        rest = _read_tolerantly(order, facts, log, order.after_ms)
+        return "pyav", chain([Passed(_count_until(facts, order.after_ms))], rest)
     read = read_with_decord if needed is None else partial(read_sparsely, needed=needed)
-    frames = read(path, facts, sample_fps=order.sample_fps, threads=order.threads, log=log)
+    frames = read(path, facts, selection, threads=order.threads, log=log)
     return "decord" if needed is None else "sparse", frames
+
+
+def _count_until(facts: Probe, after_ms: float | None) -> int:
+    if after_ms is None:
+        return 0
+    return int(np.searchsorted(facts.times_ms(), after_ms, side="right"))
 
 
 def _read_tolerantly(
     order: Order, facts: Probe, log: ErrorLog, after_ms: float | None
 ) -> Iterator[Item]:
-    return Tolerant(Path(order.path), facts, order.sample_fps, order.threads, log, after_ms).read()
+    path, fps = Path(order.path), order.sample_fps
+    return Tolerant(path, facts, fps, order.threads, log, after_ms).read()

@@ -125,8 +125,10 @@ class Device:
             await self._bury(DeviceFaultError("the device is closed"))
 
     @asynccontextmanager
-    async def open(self, slabs: Slabs) -> AsyncIterator["DeviceVideo"]:
+    async def open(self, slabs: Slabs, carry: Arrays | None = None) -> AsyncIterator["DeviceVideo"]:
         """Show one video's slabs to the device and keep its state there.
+
+        `carry` is None for a video's beginning, else what `DeviceVideo.carry` gave.
 
         Raises:
             DeviceFaultError: the process does not come up.
@@ -140,7 +142,7 @@ class Device:
         except OSError as error:
             raise DeviceFaultError(f"the device process is gone: {error}") from error
         request = {"slab_count": slabs.count, "slab_bytes": slabs.slab_bytes}
-        run.send({"kind": "open", "video": number, **request}, {})
+        run.send({"kind": "open", "video": number, **request}, carry or {})
         try:
             yield DeviceVideo(self, run, number)
         finally:
@@ -150,12 +152,25 @@ class Device:
         self, run: _Run, header: Mapping[str, object], pts_ms: npt.NDArray[np.float64]
     ) -> FrameFeatures:
         """Ask one run for the features of a batch. See `DeviceVideo.infer`."""
+        reply, arrays = await self.ask(run, {"kind": "infer", **header}, {"pts_ms": pts_ms})
+        self.busy_seconds += float(reply["seconds"])
+        self.memory_bytes = int(reply["memory_bytes"])
+        return FrameFeatures.from_arrays(dict(arrays))
+
+    async def ask(
+        self, run: _Run, header: Mapping[str, object], arrays: Arrays
+    ) -> tuple[dict[str, Any], Arrays]:
+        """Send one run a request and await its answer.
+
+        Raises:
+            DeviceFaultError: the process died, failed or took too long.
+        """
         number = next(self._numbers)
         future = run.expect(number)
-        run.send({"kind": "infer", "id": number, **header}, {"pts_ms": pts_ms})
+        run.send({"id": number, **header}, arrays)
         try:
             async with asyncio.timeout(self._infer_seconds):
-                reply, arrays = await future
+                return await future
         except TimeoutError as error:
             fault = DeviceFaultError(f"a batch took more than {self._infer_seconds:g} s")
             run.end(fault)
@@ -163,9 +178,6 @@ class Device:
             raise fault from error
         finally:
             run.waiting.pop(number, None)
-        self.busy_seconds += float(reply["seconds"])
-        self.memory_bytes = int(reply["memory_bytes"])
-        return FrameFeatures.from_arrays(dict(arrays))
 
     async def _living(self) -> _Run:
         async with self._starting:
@@ -245,6 +257,15 @@ class DeviceVideo:
         _, height, width, _ = batch.pixels.shape
         header = {"video": self.number, "slab": batch.slab, "height": height, "width": width}
         return await self.device.infer(self.run, header, batch.pts_ms)
+
+    async def carry(self) -> Arrays:
+        """What the next frame depends on, as of the last batch that was answered.
+
+        Raises:
+            DeviceFaultError: see `infer`.
+        """
+        _, arrays = await self.device.ask(self.run, {"kind": "carry", "video": self.number}, {})
+        return arrays
 
 
 def _environment(threads: int) -> dict[str, str]:

@@ -43,18 +43,21 @@ class _Desk:
     def answer(self, header: Mapping[str, Any], arrays: Arrays) -> None:
         match header["kind"]:
             case "open":
-                self._open(header)
+                self._open(header, arrays)
             case "infer":
                 self._infer(header, arrays["pts_ms"])
+            case "carry":
+                carry = self.videos[header["video"]].carry.to_arrays()
+                self.say({"kind": "carry", "id": header["id"]}, carry)
             case "close":
                 self.videos.pop(header["video"]).slabs.close()
             case kind:
                 raise ValueError(f"unknown request {kind!r}")
 
-    def _open(self, header: Mapping[str, Any]) -> None:
+    def _open(self, header: Mapping[str, Any], carry: Arrays) -> None:
         _, (fd,), _, _ = socket.recv_fds(self.descriptors, 16, 1)
         slabs = Slabs(fd, header["slab_count"], header["slab_bytes"])
-        self.videos[header["video"]] = _Video(slabs, self.engine.open())
+        self.videos[header["video"]] = _Video(slabs, self.engine.open(carry))
 
     def _infer(self, header: Mapping[str, Any], pts_ms: npt.NDArray[np.float64]) -> None:
         start = time.monotonic()

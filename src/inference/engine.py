@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from inference.analyzers.background import Background
 from inference.analyzers.descriptor import describe
 from inference.analyzers.difference import consecutive_difference
 from inference.features import DESCRIPTOR_SIZE, FrameFeatures
+from inference.wire import Arrays
 
 BLACK_LUMA = 37
 """blackdetect's pix_th 0.10 in video range: 16 + 0.10 * 219, whole part."""
@@ -36,6 +38,47 @@ class Carry:
     second: int | None = None
     """The whole second of the frame before."""
 
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All of it as arrays, for a checkpoint; nothing before the first frame."""
+        arrays = {
+            name: tensor.cpu().numpy()
+            for name in _TENSORS
+            if (tensor := getattr(self, name)) is not None
+        }
+        if (seen := self.background) is not None:
+            arrays |= {
+                "background_mean": seen.mean.cpu().numpy(),
+                "background_previous": seen.previous.cpu().numpy(),
+                "background_new_pictures": seen.new_pictures.cpu().numpy(),
+                "background_pts_ms": np.array(seen.pts_ms),
+            }
+        if self.second is not None:
+            arrays["second"] = np.array(self.second)
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, device: torch.device) -> Self:
+        """The inverse of `to_arrays`."""
+        tensors = {
+            name: torch.from_numpy(array.copy()).to(device)
+            for name, array in arrays.items()
+            if name not in {"second", "background_pts_ms"}
+        }
+        carry = cls(tensors.get("planes"), tensors.get("hsv"), tensors.get("reference"))
+        if "background_mean" in arrays:
+            carry.background = Background(
+                tensors["background_mean"],
+                tensors["background_previous"],
+                float(arrays["background_pts_ms"]),
+                tensors["background_new_pictures"],
+            )
+        if "second" in arrays:
+            carry.second = int(arrays["second"])
+        return carry
+
+
+_TENSORS = ("planes", "hsv", "reference")
+
 
 class Engine:
     """The built-in analysis on one device; the results are the same whatever the batches are."""
@@ -50,9 +93,9 @@ class Engine:
         # On a CPU the working set of a few frames stays in the cache: faster than a whole batch.
         self._chunk = 4 if self.device.type == "cpu" else 64
 
-    def open(self) -> Carry:
-        """The state before a video's first frame."""
-        return Carry()
+    def open(self, carry: Arrays | None = None) -> Carry:
+        """The state before a video's first frame, or before the one that `carry` was kept for."""
+        return Carry.from_arrays(carry or {}, self.device)
 
     def features(
         self, carry: Carry, pixels: npt.NDArray[np.uint8], pts_ms: npt.NDArray[np.float64]
@@ -77,10 +120,7 @@ class Engine:
                 self._measure(carry, frames[at : at + self._chunk], times)
                 for at, times in self._chunks(pts_ms)
             ]
-        names = parts[0].to_arrays()
-        return FrameFeatures.from_arrays(
-            {name: np.concatenate([part.to_arrays()[name] for part in parts]) for name in names}
-        )
+        return FrameFeatures.join(parts)
 
     def _chunks(self, pts_ms: npt.NDArray[np.float64]) -> list[tuple[int, npt.NDArray[np.float64]]]:
         size = self._chunk

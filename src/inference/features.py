@@ -1,5 +1,6 @@
 """What the device measures on each frame: the only thing the timeline ever sees of a picture."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -44,6 +45,19 @@ class FrameFeatures:
     def from_arrays(cls, arrays: dict[str, npt.NDArray[np.generic]]) -> Self:
         """The inverse of `to_arrays`; raises TypeError for a missing or unknown name."""
         return cls(**arrays)  # type: ignore[arg-type]  # names decide the dtypes
+
+    @classmethod
+    def join(cls, parts: "Sequence[FrameFeatures]") -> Self:
+        """Put consecutive stretches, at least one, behind each other."""
+        names = parts[0].to_arrays()
+        return cls.from_arrays(
+            {name: np.concatenate([part.to_arrays()[name] for part in parts]) for name in names}
+        )
+
+    def cut(self, start: int, stop: int) -> Self:
+        """The frames from `start` up to, without, `stop`."""
+        arrays = self.to_arrays().items()
+        return self.from_arrays({name: array[start:stop] for name, array in arrays})
 
     def __len__(self) -> int:
         return int(self.content_score.shape[0])

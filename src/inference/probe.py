@@ -190,11 +190,13 @@ class _Scan:
             self.end = pts + (packet.duration or 0)
         self.leading += bool(self.keyframes) and pts < self.keyframes[-1]
         self.pts.append(pts)
+        is_keyframe = packet.is_keyframe
         if self.h264 is not None:
             picture = self.h264.read(memoryview(packet))
-            self.false_keyframes += packet.is_keyframe and not picture.is_intra
             self._note_picture(picture, pts)
-        if packet.is_keyframe:
+            is_keyframe = packet.is_keyframe and picture.is_intra
+            self.false_keyframes += packet.is_keyframe and not is_keyframe
+        if is_keyframe:
             self.keyframes.append(pts)
 
     def _note_picture(self, picture: Picture, pts: int) -> None:

@@ -36,11 +36,17 @@ class Sampler:
         return True
 
 
-def sample_indices(pts_ms: npt.NDArray[np.float64], fps: float | None) -> npt.NDArray[np.int64]:
+def sample_indices(
+    pts_ms: npt.NDArray[np.float64], fps: float | None, after_ms: float | None = None
+) -> npt.NDArray[np.int64]:
     """Return the positions of the frames that a `Sampler` starting at the first one takes.
 
-    `pts_ms` is float64 [N], ascending; the result is int64 [M], ascending, M <= N.
+    `pts_ms` is float64 [N], ascending; the result is int64 [M], ascending, M <= N. With
+    `after_ms`, only of those that are shown later than that.
     """
+    if after_ms is not None:
+        chosen = sample_indices(pts_ms, fps)
+        return chosen[pts_ms[chosen] > after_ms]
     if fps is None or len(pts_ms) == 0:
         return np.arange(len(pts_ms), dtype=np.int64)
     bucket = np.floor((pts_ms - pts_ms[0] + TOLERANCE_MS) * fps / 1000)

@@ -10,40 +10,39 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from inference.backends import DamageError, ErrorLog, Item, Passed, Sampled
+from inference.backends import DamageError, ErrorLog, Item, Passed, Sampled, Selection
 from inference.containers import open_stream
 from inference.probe import Probe
-from inference.sampling import sample_indices
 from inference.scaling import Scaler
 
 _WORTHWHILE = 0.1
 """Share of packets left out below which decord, which decodes all of them, is as good."""
 
 
-def plan_packets(probe: Probe, sample_fps: float | None) -> npt.NDArray[np.bool_] | None:
+def plan_packets(probe: Probe, selection: Selection) -> npt.NDArray[np.bool_] | None:
     """Return bool [N], the packets to decode in their order; None if it would be most of them."""
     if probe.references is None:
         return None
-    needed = probe.references.needed(_wanted(probe, sample_fps))
+    needed = probe.references.needed(_wanted(probe, selection))
     return needed if 1 - needed.mean() >= _WORTHWHILE else None
 
 
 def read_sparsely(
     path: Path,
     probe: Probe,
-    needed: npt.NDArray[np.bool_],
+    selection: Selection,
     *,
-    sample_fps: float | None,
+    needed: npt.NDArray[np.bool_],
     threads: int,
     log: ErrorLog,
 ) -> Iterator[Item]:
-    """Yield the sampled frames of an intact file.
+    """Yield the selected frames of an intact file.
 
     Raises:
         DamageError: the file is not intact. What was yielded before is good.
     """
     scaler = Scaler(*probe.frame_size(), probe.quarter_turns)
-    wanted = iter(_wanted(probe, sample_fps).tolist())
+    wanted = iter(_wanted(probe, selection).tolist())
     awaited = next(wanted, None)
     with open_stream(path, probe.stream, threads) as (container, stream):
         for packet, is_needed in _plan(container.demux(stream), needed):
@@ -58,8 +57,8 @@ def read_sparsely(
         raise DamageError("a frame did not come")
 
 
-def _wanted(probe: Probe, sample_fps: float | None) -> npt.NDArray[np.int64]:
-    return probe.pts[sample_indices(probe.times_ms(), sample_fps)]
+def _wanted(probe: Probe, selection: Selection) -> npt.NDArray[np.int64]:
+    return probe.pts[selection.indices(probe.times_ms())]
 
 
 def _plan(

@@ -37,6 +37,8 @@ class Order:
     slab_bytes: int
     batch_size: int
     sample_fps: float | None
+    after_ms: float | None
+    """Go on behind this frame; None: from the start."""
     max_seconds: float
     cpu_seconds: int
     memory_bytes: int

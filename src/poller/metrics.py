@@ -30,6 +30,7 @@ STAGE_SECONDS = Histogram(
     ["stage"],
     buckets=(0.005, 0.02, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600),
 )
+CHECKPOINTS = Counter("poller_checkpoints_total", "Checkpoints written")
 LEASE_LOST = Counter("poller_lease_lost_total", "Leases lost while working", ["cause"])
 HEARTBEATS = Counter("poller_heartbeats_total", "Heartbeats by result", ["result"])
 HEARTBEAT_LAG = Gauge(

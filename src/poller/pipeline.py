@@ -130,7 +130,10 @@ class Pipeline:
                 beat.report(progress)
                 note_batch(frames)
 
-            analysis = await self._analyzer.analyze(path, on_batch, beat.keep)  # decode, infer
+            # decode and infer; only the rest, where an earlier claim has left checkpoints
+            analysis = await self._analyzer.analyze(
+                path, on_batch, beat.keep, self._results.journal(claim)
+            )
             stages.add("decode", analysis.decode_seconds)
             stages.add("infer", analysis.infer_seconds)
             with stages.timed("store"):

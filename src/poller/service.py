@@ -169,6 +169,7 @@ def _analyzer(settings: Settings, device: Device) -> Analyzer:
             memory_bytes=settings.decoder_memory_bytes,
         ),
         batch_size=settings.batch_size,
+        checkpoint_seconds=settings.checkpoint_seconds,
     )
 
 

@@ -63,6 +63,9 @@ class Settings(BaseSettings):
     work_dir: Path | None = Field(
         None, description="directory for fetched videos; default: the system's temporary directory"
     )
+    checkpoint_seconds: float = Field(
+        60, gt=0, description="how much work may have to be done again after a disturbance, s"
+    )
     decoder_stall_seconds: float = Field(
         30, gt=0, description="kill a decoder that says nothing for this long, s"
     )

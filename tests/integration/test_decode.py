@@ -20,7 +20,7 @@ from tests.factories_video import (
     run_ffmpeg,
 )
 
-from inference.backends import DamageError, ErrorLog, read_with_decord
+from inference.backends import DamageError, ErrorLog, Selection, read_with_decord
 from inference.probe import probe
 from inference.sampling import sample_indices
 
@@ -286,4 +286,4 @@ def test_decord_begins_elsewhere(tmp_path: Path) -> None:
     other = replace(facts, first_picture=facts.first_picture + np.uint8(1))
 
     with pytest.raises(DamageError, match="another picture"):
-        next(read_with_decord(path, other, sample_fps=None, threads=1, log=ErrorLog()))
+        next(read_with_decord(path, other, Selection(None, None), threads=1, log=ErrorLog()))

@@ -15,7 +15,7 @@ from tests.factories_video import (
     run_ffmpeg,
 )
 
-from inference.backends import DamageError, ErrorLog
+from inference.backends import DamageError, ErrorLog, Selection
 from inference.probe import Probe, probe
 from inference.sampling import sample_indices
 from inference.sparse import plan_packets, read_sparsely
@@ -79,7 +79,7 @@ def test_share_decoded(tmp_path: Path, kind: str, sample_fps: float, most: float
     options = {**X264, "preset": "veryfast", "g": "40", **STREAMS[kind]}
     path = make_video(tmp_path / "v.mp4", frames=240, options=options)
 
-    needed = plan_packets(run_probe(path), sample_fps)
+    needed = plan_packets(run_probe(path), Selection(sample_fps, None))
 
     assert needed is not None
     assert needed.mean() <= most
@@ -90,7 +90,7 @@ def test_every_frame(tmp_path: Path, sample_fps: float | None) -> None:
     """Where every frame is analysed there is nothing to leave out, and decord decodes."""
     path = make_video(tmp_path / "v.mp4")
 
-    assert plan_packets(run_probe(path), sample_fps) is None
+    assert plan_packets(run_probe(path), Selection(sample_fps, None)) is None
 
 
 def test_fields(tmp_path: Path) -> None:
@@ -158,9 +158,10 @@ def test_a_frame_does_not_come(tmp_path: Path) -> None:
     """A sampled frame that the decoder keeps to itself is damage, not silence."""
     path = make_video(tmp_path / "v.mp4")
     facts = run_probe(path)
-    needed = plan_packets(facts, 5.0)
+    selection = Selection(5.0, None)
+    needed = plan_packets(facts, selection)
     assert needed is not None
     needed[np.flatnonzero(needed)[-1]] = False
 
     with pytest.raises(DamageError, match="did not come"):
-        list(read_sparsely(path, facts, needed, sample_fps=5.0, threads=1, log=ErrorLog()))
+        list(read_sparsely(path, facts, selection, needed=needed, threads=1, log=ErrorLog()))

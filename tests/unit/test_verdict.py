@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import inference.errors
 import poller.errors
+from inference.analyze import LEAVE_SECONDS
 from inference.errors import DecoderFailedError, DeviceFaultError, VideoRejectedError
 from poller.errors import (
     LeaseLostError,
@@ -142,8 +143,8 @@ def test_an_extension_stays_within_twelve_hours(age: timedelta, wanted: timedelt
 
 
 def test_a_drain_has_time_to_give_work_back() -> None:
-    """Waiting for the last beat takes less than half of it; the claim and the message follow."""
-    assert BEAT_SECONDS <= RELEASE_SECONDS / 2
+    """Checkpoint and last beat leave a third of it; the claim and the message follow."""
+    assert LEAVE_SECONDS + BEAT_SECONDS <= RELEASE_SECONDS * 2 / 3
 
 
 def test_every_error_is_expected() -> None:

@@ -8,6 +8,7 @@ from pgvector import HalfVector
 from inference.analyze import Analysis
 from inference.events import Embedding, Event
 from poller.errors import LeaseLostError, UnavailableError
+from poller.postgres.checkpoints import Checkpoints
 from poller.postgres.claims import Claimed
 from poller.postgres.pool import Connection, Pool, acquired, query
 
@@ -27,6 +28,10 @@ class Results:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+
+    def journal(self, claim: Claimed) -> Checkpoints:
+        """Where the parts of this claim's analysis are kept until it is stored."""
+        return Checkpoints(self._pool, claim)
 
     async def store(self, claim: Claimed, analysis: Analysis) -> None:
         """Write all rows and mark the analysis done, in one transaction.

@@ -7,8 +7,8 @@ RECEIPT_LIFETIME = timedelta(hours=12)
 """SQS gives a receipt this much visibility in all, counted from the receive."""
 MARGIN = timedelta(seconds=30)
 """The message outlives the lease by this much, so that a takeover finds the lease expired."""
-RELEASE_SECONDS = 10.0
-"""What a drain keeps of its time for giving work back: the last beat, the claim, the message."""
+RELEASE_SECONDS = 12.0
+"""What a drain keeps of its time for giving work back: checkpoint, last beat, claim, message."""
 BEAT_SECONDS = 4.0
 """How long a heartbeat waits for SQS, and so the end of the work for its last beat."""
 _SPREAD = timedelta(seconds=10)

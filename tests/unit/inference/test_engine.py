@@ -63,6 +63,22 @@ def test_batches_do_not_matter(cuts: list[int]) -> None:
     assert_equal(pieces, whole)
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, FRAMES - 1))
+def test_a_carry_that_was_kept(at: int) -> None:
+    """From a carry that was written down, the rest is measured as if nothing had happened."""
+    engine, clip, times = Engine("cpu"), make_clip(), make_times()
+    whole = measure(engine, engine.open(), clip, [])
+    carry = engine.open()
+    if at:
+        engine.features(carry, clip[:at], times[:at])
+
+    again = Engine("cpu").open(carry.to_arrays())
+    rest = engine.features(again, clip[at:], times[at:])
+
+    assert_equal(rest, whole.cut(at, FRAMES))
+
+
 def test_videos_do_not_disturb_each_other() -> None:
     """Two videos that take turns on one engine get what each gets alone."""
     engine, clips = Engine("cpu"), [make_clip(1), make_clip(2)]

@@ -115,10 +115,25 @@ _STATEMENTS = (
     CREATE TABLE checkpoints (
         analysis_id bigint NOT NULL REFERENCES analyses (id) ON DELETE CASCADE,
         lease_token int NOT NULL,
+        part int NOT NULL,
         position_ms bigint NOT NULL,
         state bytea NOT NULL,
-        PRIMARY KEY (analysis_id)
+        carry bytea,
+        PRIMARY KEY (analysis_id, part)
     )
+    """,
+    # Whichever statement ends an analysis: nobody goes on from there.
+    """
+    CREATE FUNCTION drop_checkpoints() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        DELETE FROM checkpoints WHERE analysis_id = new.id;
+        RETURN NULL;
+    END $$
+    """,
+    """
+    CREATE TRIGGER drop_checkpoints AFTER UPDATE ON analyses
+    FOR EACH ROW WHEN (old.state <> new.state AND new.state IN ('done', 'failed', 'superseded'))
+    EXECUTE FUNCTION drop_checkpoints()
     """,
     """
     CREATE VIEW timeline AS

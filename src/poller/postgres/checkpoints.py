@@ -1,0 +1,52 @@
+"""Checkpoints in Postgres: what a video's next worker need not do again."""
+
+from collections.abc import Sequence
+
+import structlog
+
+from inference.checkpoint import Part
+from poller import metrics
+from poller.errors import UnavailableError
+from poller.postgres.claims import Claimed
+from poller.postgres.pool import Pool, acquired, query
+
+log = structlog.get_logger("poller.checkpoints")
+
+
+class Checkpoints:
+    """The journal of one claim; written under its fencing token."""
+
+    def __init__(self, pool: Pool, claim: Claimed) -> None:
+        self._pool = pool
+        self._claim = claim
+
+    async def load(self) -> Sequence[Part]:
+        """Return what was measured under earlier claims, and under this one.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        async with acquired(self._pool) as connection:
+            rows = await connection.fetch(query("load_checkpoints"), self._claim.analysis_id)
+        return [Part(**row) for row in rows]
+
+    async def save(self, part: Part) -> bool:
+        """Keep a part. Whether the lease is lost is for the heartbeat to find out."""
+        claim = self._claim
+        try:
+            async with acquired(self._pool) as connection:
+                saved = await connection.fetchval(
+                    query("save_checkpoint"),
+                    claim.analysis_id,
+                    claim.token,
+                    part.number,
+                    round(part.position_ms),
+                    part.stretch,
+                    part.carry,
+                )
+        except UnavailableError as error:
+            log.warning("checkpoint.not_saved", analysis_id=claim.analysis_id, error=str(error))
+            return False
+        if saved is not None:
+            metrics.CHECKPOINTS.inc()
+        return saved is not None
