@@ -9,7 +9,7 @@ from datetime import timedelta
 from itertools import islice
 
 from poller.rules.message import Requests, VideoRequest, parse_message
-from poller.sqs import Message, Queue, StaleReceiptError
+from poller.sqs import Message, Queue, RefusedError, StaleReceiptError
 
 HOLD_SECONDS = 900
 """Letters are hidden for as long as the walk takes, so that none is met twice."""
@@ -19,7 +19,8 @@ MAX_COLLECT_SECONDS = 300.0
 _POLL_SECONDS = 1
 _RELEASES_AT_ONCE = 50
 NO_REASON = "none"
-"""What a letter without a `reason` counts as: SQS itself moved it, after too many receives."""
+"""What a letter without a `reason` counts as: SQS itself moved it, after too many receives, or it
+had no room for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Walk:
     moved: Counter[str] = field(default_factory=Counter)
     """Moved to the queue; in a dry run, those that would be."""
     kept: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    """Of those that were kept, what the queue did not take: it has no room for the mark."""
 
 
 async def redrive(
@@ -57,9 +60,10 @@ async def redrive(
     All letters are taken before the first one is moved: a service that runs meanwhile sends a
     video that fails again back as a new letter, which would be met again, without end.
 
-    A letter goes back with its original body and all of its attributes: the service takes one
-    with the attribute `reason` for a redriven one, and tries its failed videos again. It is sent
-    before it is deleted, so a crash in between doubles it, which does no harm.
+    A letter goes back with its original body and all of its attributes, by which the service
+    recognises it and tries its failed videos again; where there is no room for them, with a mark.
+    One with no room for that either stays: it would be taken for a duplicate, and deleted.
+    It is sent before it is deleted, so a crash in between doubles it, which does no harm.
 
     Raises:
         UnavailableError: SQS is away.
@@ -69,13 +73,15 @@ async def redrive(
         is_complete = await _collect(dlq, held)
         for letter in list(held.values()):
             is_selected = matches(letter, selection)
-            is_moving = is_selected and not dry_run
-            if is_moving:
-                await queue.send(letter.body, letter.attributes)
+            is_moved = is_selected and not dry_run
+            if is_moved and not await _send_back(queue, letter):
+                walk.refused[reason_of(letter)] += 1
+                is_selected = is_moved = False
+            if is_moved:
                 del held[letter.id]
             (walk.moved if is_selected else walk.kept)[reason_of(letter)] += 1
             on_letter()
-            if is_moving:
+            if is_moved:
                 # A letter that somebody else took or deleted meanwhile is on its way already.
                 with suppress(StaleReceiptError):
                     await dlq.delete(letter)
@@ -97,6 +103,14 @@ def matches(letter: Message, selection: Selection) -> bool:
 def reason_of(letter: Message) -> str:
     """Why the letter is in the DLQ."""
     return letter.texts.get("reason", NO_REASON)
+
+
+async def _send_back(queue: Queue, letter: Message) -> bool:
+    try:
+        await queue.take_back(letter)
+    except RefusedError:
+        return False
+    return True
 
 
 async def _collect(dlq: Queue, held: dict[str, Message]) -> bool:

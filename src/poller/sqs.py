@@ -1,9 +1,8 @@
 """The queue and its dead-letter queue, and nothing else of SQS."""
 
-import dataclasses
 import json
 import math
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,12 +13,12 @@ from aiobotocore.config import AioConfig
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
 from poller.errors import SettingsError, UnavailableError
+from poller.rules.letter import is_redriven, plan_dead_letter, plan_redrive
 from poller.rules.verdict import DeadLetter
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
 
-_MAX_ATTRIBUTES = 10
 _INVALID = "InvalidParameterValue"
 """What SQS says of a message to send that is over its size limit, and of a receipt that is over."""
 _STALE = {"ReceiptHandleIsInvalid", "MessageNotInflight", _INVALID}
@@ -57,8 +56,8 @@ class Message:
 
     @property
     def is_redriven(self) -> bool:
-        """Whether it comes back from the DLQ: we put these two on it, and tools keep them."""
-        return {"reason", "attempts"} <= self.attributes.keys()
+        """Whether it comes back from the DLQ."""
+        return is_redriven(self.attributes)
 
     @property
     def texts(self) -> dict[str, str]:
@@ -164,17 +163,31 @@ class Queue:
     async def dead_letter(self, message: Message, verdict: DeadLetter) -> None:
         """Send a copy here with its original body and attributes, and why it failed.
 
-        What a message at the size limit has no room for is left out: first the detail, then the
-        reason too. Such a letter is like those that SQS itself moves. Raises as `send` does.
+        What a message at the size limit has no room for is left out. Raises as `send` does.
         """
-        short = dataclasses.replace(verdict, detail="")
-        for said in (verdict, short):
+        await self._send_first(message.body, plan_dead_letter(message.attributes, verdict))
+
+    async def take_back(self, letter: Message) -> None:
+        """Send a dead letter here, so that it is recognised as one.
+
+        Raises:
+            RefusedError: there is no room even for the mark: it would be taken for a duplicate.
+            UnavailableError: SQS is away.
+        """
+        await self._send_first(letter.body, plan_redrive(letter.attributes))
+
+    async def _send_first(self, body: str, choices: Iterable[Mapping[str, Any]]) -> None:
+        """Send the body with the first of these attributes that SQS takes."""
+        refused: RefusedError | None = None
+        for attributes in choices:
             try:
-                await self.send(message.body, dead_letter_attributes(message.attributes, said))
-            except RefusedError:
-                continue
-            return
-        await self.send(message.body, message.attributes)
+                await self.send(body, attributes)
+            except RefusedError as error:
+                refused = error
+            else:
+                return
+        if refused is not None:
+            raise refused
 
     async def depth(self) -> dict[str, int]:
         """Count messages: `visible`, `in_flight` and `delayed`.
@@ -197,27 +210,6 @@ class Queue:
             "in_flight": int(counts["ApproximateNumberOfMessagesNotVisible"]),
             "delayed": int(counts["ApproximateNumberOfMessagesDelayed"]),
         }
-
-
-def dead_letter_attributes(
-    original: Mapping[str, Any], verdict: DeadLetter
-) -> dict[str, dict[str, Any]]:
-    """Add `reason`, `detail` and `attempts` to the original attributes.
-
-    SQS takes ten attributes. Where the original leaves too little room, the reason goes in
-    first and the detail last, and an original one gives way only to the reason.
-    """
-    added = {
-        "reason": {"DataType": "String", "StringValue": verdict.reason},
-        "attempts": {"DataType": "Number", "StringValue": str(verdict.attempts)},
-    }
-    if verdict.detail:
-        detail = _printable(verdict.detail)[:1000]
-        added["detail"] = {"DataType": "String", "StringValue": detail}
-    kept = {name: dict(value) for name, value in original.items() if name not in added}
-    room = max(1, _MAX_ATTRIBUTES - len(kept))
-    added = dict(list(added.items())[:room])
-    return dict(list(kept.items())[: _MAX_ATTRIBUTES - len(added)]) | added
 
 
 async def check_queue(client: "SQSClient", url: str, dlq_url: str | None) -> str:
@@ -294,10 +286,3 @@ def _sendable(attributes: Mapping[str, Any]) -> dict[str, Any]:
         name: {field: value[field] for field in wanted if field in value}
         for name, value in attributes.items()
     }
-
-
-def _printable(text: str) -> str:
-    # SQS refuses characters outside of XML 1.0's range.
-    return "".join(
-        c if c in "\t\n\r" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text
-    )

@@ -1,19 +1,15 @@
 """Settling messages on the real emulator."""
 
-import dataclasses
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from tests.factories import make_message
 from tests.integration.conftest import receive_one
 
 from poller.errors import UnavailableError
 from poller.local.resources import Clients, QueuePair
 from poller.rules.verdict import Ack, DeadLetter, Hide, Leave
 from poller.settle import Settlement
-from poller.sqs import Message, Queue, StaleReceiptError, dead_letter_attributes
+from poller.sqs import Message, Queue, StaleReceiptError
 from poller.stages import Stages
 
 TOO_LONG = DeadLetter("too_long", "it is \x00 too long \u2713", 3)
@@ -47,7 +43,13 @@ async def test_a_dead_letter_is_the_original_with_its_reason(
 
 @pytest.mark.parametrize(
     ("room", "told"),
-    [(200, {"reason", "attempts", "detail"}), (50, {"reason", "attempts"}), (20, set())],
+    [
+        (200, {"reason", "attempts", "detail"}),
+        (50, {"reason", "attempts"}),
+        (20, {"dlq"}),
+        (10, {"dlq"}),
+        (9, set()),
+    ],
 )
 async def test_a_message_at_the_size_limit_reaches_the_dlq(
     inbox: Queue, dead_letters: Queue, clients: Clients, room: int, told: set[str]
@@ -120,32 +122,3 @@ async def test_settling_that_fails_is_left_to_the_queue(
     )
 
     assert (await inbox.depth())["in_flight"] == 1
-
-
-def test_a_detail_is_bounded() -> None:
-    """A detail of any length leaves room for the message that it is about."""
-    made = dead_letter_attributes({}, DeadLetter("too_long", "long " * 10_000, 1))
-
-    assert len(made["detail"]["StringValue"]) == 1000
-
-
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [(("reason", "attempts"), True), (("reason",), False), (("attempts",), False), ((), False)],
-)
-def test_what_counts_as_redriven(names: tuple[str, ...], *, expected: bool) -> None:
-    """Both attributes that we add: an application may have one of that name of its own."""
-    message = dataclasses.replace(make_message(), attributes={name: text("1") for name in names})
-
-    assert message.is_redriven == expected
-
-
-@given(st.dictionaries(st.text(min_size=1), st.builds(text, st.text()), max_size=10))
-def test_ten_attributes_at_most(original: dict[str, dict[str, str]]) -> None:
-    """SQS takes ten: the reason is always there, and nothing of the original goes but for it."""
-    made = dead_letter_attributes(original, TOO_LONG)
-
-    assert len(made) <= 10
-    assert made["reason"]["StringValue"] == "too_long"
-    kept = [name for name in original if name in made and name not in ("detail", "attempts")]
-    assert len(kept) >= min(len(original), 9) - 2

@@ -38,6 +38,12 @@ async def redrive(reason: str | None, video: str | None, *, dry_run: bool) -> in
                 console.print(_summary(walk, dry_run=dry_run))
     if not is_complete:
         console.print("There may be more letters: run it again.")
+    if walk.refused:
+        console.print(
+            f"{walk.refused.total()} stay: with the mark of a dead letter they are over the queue's"
+            " size limit; raise its MaximumMessageSize and run it again"
+        )
+        return 1
     if walk.moved or (reason is None and video is None):
         return 0
     console.print(f"nothing matched; the DLQ holds: {_holdings(walk)}", highlight=False)
