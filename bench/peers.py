@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
@@ -20,16 +21,17 @@ import numpy as np
 import torch
 
 from inference.backends import ErrorLog, Sampled, Selection
+from inference.child import open_log
+from inference.decoder_main import open_frames
 from inference.engine import Engine
 from inference.events import Results
 from inference.frames import VideoInfo
 from inference.probe import probe
 from inference.sampling import sample_indices
-from inference.sparse import plan_packets, read_sparsely
 from inference.timeline import Timeline
 
 WIDTH, HEIGHT, FPS = 256, 144, 25.0
-"""What the service makes of the bench's videos; the peers need not find it out."""
+"""What the service makes of the bench's videos; the flow replaced need not find it out."""
 _BATCH = 32
 
 
@@ -42,12 +44,9 @@ def loop(files: Sequence[Path], sample_fps: float) -> list[Results]:
 def _loop_one(engine: Engine, path: Path, sample_fps: float) -> Results:
     facts = probe(path, 3600, lambda: None)
     selection = Selection(sample_fps, None)
-    needed = plan_packets(facts, selection)
-    if needed is None:
-        raise RuntimeError("made so that not every picture is needed")
+    _, items = open_frames(path, facts, selection, tolerant=False, threads=1, log=ErrorLog())
     carry = engine.open()
-    timeline = Timeline(source_fps=FPS, sample_fps=sample_fps)
-    items = read_sparsely(path, facts, selection, needed=needed, threads=1, log=ErrorLog())
+    timeline = Timeline(source_fps=facts.info.fps, sample_fps=sample_fps)
     frames = (item for item in items if isinstance(item, Sampled))
     while batch := list(islice(frames, _BATCH)):
         pts_ms = np.array([frame.pts_ms for frame in batch])
@@ -133,15 +132,17 @@ async def run_split(
 
     The time to start Python is left out, as it is for the service.
     """
-    started = [
-        await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "bench.peers", kind, str(sample_fps)),
-            *(str(path) for path in files[number::processes]),
-            stdout=asyncio.subprocess.PIPE,
-        )
-        for number in range(processes)
-    ]
-    outputs = [(await process.communicate())[0] for process in started]
+    with ExitStack() as stack:
+        started = [
+            await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "bench.peers", kind, str(sample_fps)),
+                *(str(path) for path in files[number::processes]),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=stack.enter_context(open_log()),
+            )
+            for number in range(processes)
+        ]
+        outputs = [(await process.communicate())[0] for process in started]
     return max(float(output.split()[-1]) for output in outputs)
 
 

@@ -109,6 +109,25 @@ def corrupt_packets(path: Path, start: int, stop: int, *, keep: int) -> Path:
     return path
 
 
+def add_sample_entry(path: Path) -> Path:
+    """Let the last packets of an MP4 with sound use a second description of the same codec."""
+    content = bytearray(path.read_bytes())
+    chunks = content.index(b"stsc") + 8
+    last = chunks + 4 + 12 * (int.from_bytes(content[chunks : chunks + 4], "big") - 1)
+    content[last + 8 : last + 12] = (2).to_bytes(4, "big")
+    start = content.index(b"stsd") - 4
+    stop = start + int.from_bytes(content[start : start + 4], "big")
+    entry = content[start + 16 : stop]
+    content[start + 12 : start + 16] = (2).to_bytes(4, "big")
+    content[stop:stop] = entry
+    for name in (b"stsd", b"stbl", b"minf", b"mdia", b"trak", b"moov"):
+        at = content.index(name) - 4
+        size = int.from_bytes(content[at : at + 4], "big") + len(entry)
+        content[at : at + 4] = size.to_bytes(4, "big")
+    path.write_bytes(content)
+    return path
+
+
 @dataclass(frozen=True, slots=True)
 class Truth:
     """What PyAV alone, asked packet by packet, gets out of a file."""

@@ -1,7 +1,8 @@
-"""The two ways to get frames out of a file: decord, fast, and PyAV, which tolerates damage.
+"""What all ways to get frames out of a file share, and the first of them, decord.
 
-Both yield frames in presentation order, upright, RGB, scaled by the same FFmpeg filter (bicubic),
-so that a file may be begun with one and finished with the other.
+The others are `sparse`, which leaves out what is not needed, and `tolerant`, which tells damage
+from what is sound. All yield frames in presentation order, upright, RGB, scaled by the same FFmpeg
+filter (bicubic), so that a file may be begun with one and finished with another.
 """
 
 import os
@@ -36,7 +37,7 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """So many more source frames are decoded or skipped."""
+    """So many more source frames are decoded or passed over; 0 only shows that work goes on."""
 
     frames: int
 
@@ -45,7 +46,7 @@ Item = Sampled | Passed | Gap
 
 
 class DamageError(Exception):
-    """decord met something that it would hide or stop at."""
+    """decord or the sparse backend met something that it would hide or stop at."""
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -135,30 +135,44 @@ def _decode(order: Order, outbox: Outbox) -> None:
     start = time.monotonic()
     log = ErrorLog()
     facts = probe(Path(order.path), order.max_seconds, outbox.tick)
-    backend, frames = _choose(order, facts, log)
+    path, selection = Path(order.path), Selection(order.sample_fps, order.after_ms)
+    backend, frames = open_frames(
+        path, facts, selection, tolerant=order.tolerant, threads=order.threads, log=log
+    )
     outbox.say(Opened(facts.info, *facts.frame_size(), backend))
     try:
         for item in frames:
             outbox.put(item)
     except DamageError:
         # The frames that were handed over before are good.
-        backend = "pyav"
-        for item in _read_tolerantly(order, facts, log, outbox.last_ms):
+        backend = "tolerant"
+        rest = replace(selection, after_ms=outbox.last_ms)
+        for item in Tolerant(path, facts, rest, order.threads, log).read():
             outbox.put(item)
     outbox.flush()
     seconds = time.monotonic() - start - outbox.waited_seconds
     outbox.say(Finished(outbox.decoded, seconds, facts.end_ms, backend))
 
 
-def _choose(order: Order, facts: Probe, log: ErrorLog) -> tuple[str, Iterator[Item]]:
-    """Pick the cheapest backend that can be trusted with the file, by name."""
-    path, selection = Path(order.path), Selection(order.sample_fps, order.after_ms)
+def open_frames(
+    path: Path,
+    facts: Probe,
+    selection: Selection,
+    *,
+    tolerant: bool,
+    threads: int,
+    log: ErrorLog,
+) -> tuple[str, Iterator[Item]]:
+    """Pick the cheapest backend that can be trusted with the file; return its name and yield.
+
+    Iterating raises DamageError where the file turns out not to be as the probe took it for.
+    """
     needed = plan_packets(facts, selection)
-    if order.tolerant or (needed is None and facts.tolerant_because):
-        rest = _read_tolerantly(order, facts, log, order.after_ms)
-        return "pyav", chain([Passed(_count_until(facts, order.after_ms))], rest)
+    if tolerant or (needed is None and facts.tolerant_because):
+        rest = Tolerant(path, facts, selection, threads, log).read()
+        return "tolerant", chain([Passed(_count_until(facts, selection.after_ms))], rest)
     read = read_with_decord if needed is None else partial(read_sparsely, needed=needed)
-    frames = read(path, facts, selection, threads=order.threads, log=log)
+    frames = read(path, facts, selection, threads=threads, log=log)
     return "decord" if needed is None else "sparse", frames
 
 
@@ -166,10 +180,3 @@ def _count_until(facts: Probe, after_ms: float | None) -> int:
     if after_ms is None:
         return 0
     return int(np.searchsorted(facts.times_ms(), after_ms, side="right"))
-
-
-def _read_tolerantly(
-    order: Order, facts: Probe, log: ErrorLog, after_ms: float | None
-) -> Iterator[Item]:
-    path, fps = Path(order.path), order.sample_fps
-    return Tolerant(path, facts, fps, order.threads, log, after_ms).read()

@@ -57,12 +57,19 @@ class Picture:
     """Nothing behind it refers to anything before it."""
     is_intra: bool
     """It is decoded from itself alone."""
+    is_field: bool
+    """It is one half of the lines only; the other one may be in another packet."""
     has_parameters: bool
     """It carries more than a picture: parameter sets, which may hold for all that follows."""
 
 
 _UNREADABLE = Picture(
-    follows=False, is_reference=True, is_idr=False, is_intra=False, has_parameters=True
+    follows=False,
+    is_reference=True,
+    is_idr=False,
+    is_intra=False,
+    is_field=False,
+    has_parameters=True,
 )
 
 
@@ -76,7 +83,7 @@ class Pictures:
     has_planes: bool
     """Colour planes are coded apart, which puts a field into each slice header."""
     has_fields: bool
-    """Two packets may make one picture, so that none can do without the other."""
+    """Pictures may be coded as two fields, each with a packet of its own or not."""
     _previous: int | None = None
 
     @classmethod
@@ -95,17 +102,18 @@ class Pictures:
         """Read the packet that comes next."""
         try:
             units = list(self._units(packet))
-            first = next(unit for unit in units if unit[0] & 31 in {_SLICE, _IDR_SLICE})
-            slice_type, number = self._read_slice(first)
-        except (ValueError, StopIteration):
+            slices = [unit for unit in units if unit[0] & 31 in {_SLICE, _IDR_SLICE}]
+            types, numbers, fields = zip(*map(self._read_slice, slices), strict=True)
+        except ValueError:
             return _UNREADABLE
-        is_idr = first[0] & 31 == _IDR_SLICE
+        is_idr = slices[0][0] & 31 == _IDR_SLICE
         kinds = {unit[0] & 31 for unit in units}
         return Picture(
-            follows=self._follows(number, is_idr=is_idr, is_counted=bool(first[0] >> 5 & 3)),
-            is_reference=self.has_fields or any(unit[0] >> 5 & 3 for unit in units),
+            follows=self._follows(numbers[0], is_idr=is_idr, is_counted=slices[0][0] >> 5 & 3 > 0),
+            is_reference=any(unit[0] >> 5 & 3 for unit in units),
             is_idr=is_idr,
-            is_intra=slice_type in _INTRA_TYPES,
+            is_intra=_INTRA_TYPES.issuperset(types),
+            is_field=any(fields),
             has_parameters=not kinds <= {_SLICE, _IDR_SLICE} | _DISPOSABLE,
         )
 
@@ -128,15 +136,15 @@ class Pictures:
                 yield bytes(packet[at : at + min(size, _HEADER_BYTES)])
             at += size
 
-    def _read_slice(self, unit: bytes) -> tuple[int, int]:
-        """Read `slice_type` and `frame_num`."""
+    def _read_slice(self, unit: bytes) -> tuple[int, int, bool]:
+        """Read `slice_type`, `frame_num` and `field_pic_flag`."""
         bits = _Bits(unit)
         bits.read_golomb()  # first_mb_in_slice
         slice_type = bits.read_golomb()
         bits.read_golomb()  # pic_parameter_set_id
         if self.has_planes:
             bits.read(2)
-        return slice_type, bits.read(self.number_bits)
+        return slice_type, bits.read(self.number_bits), self.has_fields and bool(bits.read(1))
 
 
 def _read_set(unit: bytes) -> tuple[int, bool, bool]:

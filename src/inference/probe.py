@@ -141,6 +141,12 @@ class _Scan:
     first_picture: npt.NDArray[np.uint8] | None = None
     h264: Pictures | None = None
     false_keyframes: int = 0
+    fields: int = 0
+    changes: int = 0
+    """Packets that come with other parameters than the file began with."""
+    latest: int | None = None
+    reordered: int = 0
+    """Pictures that come behind one that is shown later."""
     leading: int = 0
     """Pictures shown before the keyframe that they come behind: their group is open."""
     is_reference: bytearray = field(default_factory=bytearray)
@@ -149,7 +155,7 @@ class _Scan:
     losses: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        if self._is_h264():
+        if self._is("h264"):
             configuration = self.stream.codec_context.extradata or b""
             self.h264 = Pictures.from_configuration(configuration)
 
@@ -188,7 +194,10 @@ class _Scan:
             return
         if not self.pts or pts + (packet.duration or 0) > self.end:
             self.end = pts + (packet.duration or 0)
+        self.changes += packet.has_sidedata("new_extradata")
         self.leading += bool(self.keyframes) and pts < self.keyframes[-1]
+        self.reordered += self.latest is not None and pts < self.latest
+        self.latest = pts if self.latest is None else max(self.latest, pts)
         self.pts.append(pts)
         is_keyframe = packet.is_keyframe
         if self.h264 is not None:
@@ -200,6 +209,7 @@ class _Scan:
             self.keyframes.append(pts)
 
     def _note_picture(self, picture: Picture, pts: int) -> None:
+        self.fields += picture.is_field
         if not picture.follows:
             self.losses.add(pts)
         self.is_reference.append(picture.is_reference)
@@ -261,8 +271,8 @@ class _Scan:
             tolerant_because="; ".join([*doubts, *self._beyond_decord()]),
         )
 
-    def _is_h264(self) -> bool:
-        return self.stream.codec_context.codec.canonical_name == "h264"
+    def _is(self, codec: str) -> bool:
+        return self.stream.codec_context.codec.canonical_name == codec
 
     def _rate(self, pts: npt.NDArray[np.int64], milliseconds: float) -> float:
         if milliseconds > 0:
@@ -305,8 +315,10 @@ class _Scan:
         reasons = {
             "the header promises more than there is": is_cut,
             "pictures were lost before the file was written": bool(self.losses),
-            "lost pictures could not be noticed": self._is_h264() and self.h264 is None,
+            "lost pictures could not be noticed": self._is("h264") and self.h264 is None,
             "an edit list discards packets": self.discarded > 0,
+            "its parameters change on the way": self.changes > 0,
+            "pictures are coded as fields": self.fields > 0,
             "packets are marked as damaged": self.corrupt > 0,
             "packets carry no presentation time": self.untimed > 0,
             "packets share a presentation time": not distinct,
@@ -325,6 +337,8 @@ class _Scan:
             in self.container.format.name,
             "the file is too large for decord's memory": self.container.size > _DECORD_FILE_BYTES,
             "decord gives other pictures where groups are open": self.leading > 0,
+            "decord stumbles over HEVC whose pictures are reordered": self._is("hevc")
+            and self.reordered > 0,
             "decoding cannot start at all keyframes": self.false_keyframes > 0,
             "the picture is rotated": bool(self.turns),
         }

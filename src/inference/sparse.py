@@ -16,7 +16,7 @@ from inference.probe import Probe
 from inference.scaling import Scaler
 
 _WORTHWHILE = 0.1
-"""Share of packets left out below which decord, which decodes all of them, is as good."""
+"""Share of packets left out below which decord is as good."""
 
 
 def plan_packets(probe: Probe, selection: Selection) -> npt.NDArray[np.bool_] | None:
@@ -42,19 +42,22 @@ def read_sparsely(
         DamageError: the file is not intact. What was yielded before is good.
     """
     scaler = Scaler(*probe.frame_size(), probe.quarter_turns)
-    wanted = iter(_wanted(probe, selection).tolist())
-    awaited = next(wanted, None)
+    awaited: dict[int | None, int] = {
+        int(probe.pts[at]): at for at in selection.indices(probe.times_ms()).tolist()
+    }
+    passed = 0
     with open_stream(path, probe.stream, threads) as (container, stream):
         for packet, is_needed in _plan(container.demux(stream), needed):
-            for frame in _decode(stream, packet) if is_needed else []:
-                if awaited is not None and frame.pts == awaited:
-                    yield Sampled(probe.milliseconds(awaited), scaler.scale(frame))
-                    awaited = next(wanted, None)
-            if log.grew():
-                raise DamageError("errors while decoding")
-            yield Passed(1 if packet.size else 0)
-    if awaited is not None:
+            for frame in _decode(stream, packet, log) if is_needed else []:
+                position = awaited.pop(frame.pts, None)
+                if position is not None:
+                    yield Sampled(probe.milliseconds(int(probe.pts[position])), scaler.scale(frame))
+                    yield Passed(position + 1 - passed)
+                    passed = position + 1
+            yield Passed(0)
+    if awaited:
         raise DamageError("a frame did not come")
+    yield Passed(len(probe.pts) - passed)
 
 
 def _wanted(probe: Probe, selection: Selection) -> npt.NDArray[np.int64]:
@@ -71,8 +74,12 @@ def _plan(
         raise DamageError("the packets are not those that were probed") from error
 
 
-def _decode(stream: VideoStream, packet: "Packet[VideoStream]") -> list[VideoFrame]:
+def _decode(stream: VideoStream, packet: "Packet[VideoStream]", log: ErrorLog) -> list[VideoFrame]:
     try:
-        return stream.codec_context.decode(packet)
+        frames = stream.codec_context.decode(packet)
     except av.error.FFmpegError as error:
         raise DamageError("errors while decoding") from error
+    # Of some damage only the log tells, of some only the frame.
+    if log.grew() or any(frame.is_corrupt for frame in frames):
+        raise DamageError("errors while decoding")
+    return frames

@@ -14,7 +14,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from inference.backends import ErrorLog, Item, Passed, Sampled
+from inference.backends import ErrorLog, Item, Passed, Sampled, Selection
 from inference.containers import open_stream
 from inference.frames import Gap
 from inference.probe import Probe
@@ -122,15 +122,13 @@ def _require_memory(size: int) -> None:
 
 @dataclass(slots=True)
 class Tolerant:
-    """One tolerant pass over a file, from its start or from where decord had to stop."""
+    """One tolerant pass over a file, from its start or from where another had to stop."""
 
     path: Path
     probe: Probe
-    sample_fps: float | None
+    selection: Selection
     threads: int
     log: ErrorLog
-    after_ms: float | None = None
-    """Go on behind this frame; None: from the start."""
     _last: int | None = None
     _coverage: Coverage = field(init=False)
     _sampler: Sampler = field(init=False)
@@ -140,10 +138,10 @@ class Tolerant:
         typical = int(np.median(np.diff(probe.pts))) if len(probe.pts) > 1 else 0
         expected = probe.pts if probe.exact and not self._is_avi() else probe.pts[:0]
         self._coverage = Coverage(expected, typical, "mov" in probe.info.container)
-        self._sampler = Sampler(self.sample_fps, probe.milliseconds(int(probe.pts[0])))
-        if self.after_ms is not None:
-            self._sampler.take(self.after_ms)
-            position = int(np.searchsorted(probe.times_ms(), self.after_ms, side="right")) - 1
+        self._sampler = Sampler(self.selection.sample_fps, probe.milliseconds(int(probe.pts[0])))
+        if (after_ms := self.selection.after_ms) is not None:
+            self._sampler.take(after_ms)
+            position = int(np.searchsorted(probe.times_ms(), after_ms, side="right")) - 1
             self._last = int(probe.pts[position])
             self._coverage.start_after(self._last)
 

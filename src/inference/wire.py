@@ -74,7 +74,7 @@ class Opened:
     width: int
     height: int
     backend: str
-    """`decord`, `sparse` or `pyav`."""
+    """`decord`, `sparse` or `tolerant`."""
 
 
 @dataclass(frozen=True, slots=True)

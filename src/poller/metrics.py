@@ -17,7 +17,9 @@ VIDEOS_FINISHED = Counter(
     "poller_videos_finished_total", "Claimed videos by the state they were left in", ["state"]
 )
 VIDEO_SECONDS = Counter("poller_video_seconds_total", "Seconds of video analysed and stored")
-FRAMES_DECODED = Counter("poller_frames_decoded_total", "Frames decoded")
+FRAMES_DECODED = Counter(
+    "poller_frames_decoded_total", "Frames decoded, or passed over on the way to sampled ones"
+)
 FRAMES_INFERRED = Counter("poller_frames_inferred_total", "Frames analysed on the device")
 BATCH_FRAMES = Histogram(
     "poller_batch_frames",

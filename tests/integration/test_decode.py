@@ -54,6 +54,11 @@ INTACT: dict[str, Callable[[Path], Path]] = {
         codec="libx265",
         options={"preset": "ultrafast", "x265-params": "log-level=none:keyint=12:bframes=0"},
     ),
+    "reordered-hevc": lambda d: make_video(
+        d / "v.mp4",
+        codec="libx265",
+        options={"preset": "ultrafast", "x265-params": "log-level=none:keyint=24:open-gop=0"},
+    ),
     "open-hevc": lambda d: make_video(
         d / "v.mp4",
         codec="libx265",
@@ -74,8 +79,9 @@ INTACT: dict[str, Callable[[Path], Path]] = {
     "one": lambda d: make_video(d / "v.mp4", frames=1),
     "with-sound": lambda d: add_sound(make_video(d / "picture.mp4"), d / "v.mp4", 5),
 }
-DISTRUSTED = {"ts", "late-ts", "portrait", "one", "open-hevc", "open-mpeg4"}
-"""decord gives other frames behind a jump where groups of pictures are open, loses the first ones
+DISTRUSTED = {"ts", "late-ts", "portrait", "one", "reordered-hevc", "open-hevc", "open-mpeg4"}
+"""decord gives other frames behind a jump where groups of pictures are open, fails now and then
+where pictures of HEVC are reordered, loses the first ones
 of a transport stream and miscounts the channels of some widths; and the probe cannot vouch for the
 first picture of a video that is too short."""
 
@@ -91,7 +97,7 @@ async def test_intact(tmp_path: Path, kind: str, *, tolerant: bool) -> None:
     assert_same(decoded, read_truth(path, decoded.opened.width, decoded.opened.height))
     assert decoded.finished is not None
     assert decoded.finished.decoded == len(decoded.times_ms)
-    assert decoded.finished.backend == ("pyav" if tolerant or kind in DISTRUSTED else "decord")
+    assert decoded.finished.backend == ("tolerant" if tolerant or kind in DISTRUSTED else "decord")
 
 
 @pytest.mark.parametrize("seconds", ["0.3", "0.7", "1.2"])
@@ -135,9 +141,10 @@ async def test_rotated(tmp_path: Path) -> None:
         ("mp4-hevc", "decord"),
         ("webm-vp9", "decord"),
         ("mp4-av1", "decord"),
-        ("open-hevc", "pyav"),
-        ("open-mpeg4", "pyav"),
-        ("ts", "pyav"),
+        ("reordered-hevc", "tolerant"),
+        ("open-hevc", "tolerant"),
+        ("open-mpeg4", "tolerant"),
+        ("ts", "tolerant"),
     ],
 )
 @pytest.mark.parametrize("tolerant", [False, True])
@@ -148,7 +155,7 @@ async def test_sampled(tmp_path: Path, kind: str, backend: str, *, tolerant: boo
     decoded = await decode_all(path, sample_fps=5, tolerant=tolerant)
 
     assert decoded.finished is not None
-    assert decoded.finished.backend == ("pyav" if tolerant else backend)
+    assert decoded.finished.backend == ("tolerant" if tolerant else backend)
     assert decoded.finished.decoded == decoded.opened.info.frames
     truth = read_truth(path, decoded.opened.width, decoded.opened.height)
     taken = sample_indices(np.array(truth.times_ms), 5)
@@ -197,7 +204,7 @@ async def test_damage_is_met_midway(tmp_path: Path) -> None:
 
     assert decoded.opened.backend == "decord"
     assert decoded.finished is not None
-    assert decoded.finished.backend == "pyav"
+    assert decoded.finished.backend == "tolerant"
     assert_as_far_as_it_goes(decoded, read_truth(path, 256, 144), intact)
     assert decoded.times_ms == sorted(set(decoded.times_ms))
     assert decoded.gaps

@@ -1,5 +1,6 @@
 """Reading the headers of H.264 pictures in real streams."""
 
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -93,3 +94,49 @@ def test_parameters_in_band(tmp_path: Path) -> None:
         ]
 
     assert [has_parameters for _, has_parameters in found] == [is_key for is_key, _ in found]
+
+
+def make_unit(kind: int, *fields: tuple[int, int] | int) -> bytes:
+    """A NAL unit of numbers: Exp-Golomb, or of a width where a pair says so."""
+    bits = ""
+    for field in fields:
+        value, width = field if isinstance(field, tuple) else (field + 1, 0)
+        bits += f"{value:0{width}b}" if width else f"{value:b}".zfill(2 * value.bit_length() - 1)
+    bits += "1" + "0" * (-len(bits) - 1 & 7)
+    return bytes([3 << 5 | kind]) + int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+@pytest.mark.parametrize(("frames_only", "flag"), [(1, 0), (0, 0), (0, 1)])
+def test_fields(frames_only: int, flag: int) -> None:
+    """A picture that is coded as fields is told from a frame of an interlaced stream."""
+    # seq_parameter_set: main profile, POC type 2, one reference, 16 x 16, frame_mbs_only_flag
+    parameters = make_unit(7, (77, 8), (0, 16), 0, 0, 2, 1, (0, 1), 0, 0, (frames_only, 1), (0, 5))
+    configuration = b"\x01M\x00\x1e\xff\xe1" + len(parameters).to_bytes(2, "big") + parameters
+    pictures = Pictures.from_configuration(configuration)
+    assert pictures is not None
+    # slice_header: first_mb_in_slice, slice_type I, parameter set, frame_num, field_pic_flag
+    unit = make_unit(5, 0, 7, 0, (0, 4), (flag, 1), (0, 40))
+
+    picture = pictures.read(memoryview(len(unit).to_bytes(4, "big") + unit))
+
+    assert picture.is_field == bool(flag)
+    assert picture.follows
+    assert picture.is_intra
+
+
+def test_intra_in_part(tmp_path: Path) -> None:
+    """A picture whose first slice only is intra is not decoded from itself alone."""
+    options = {**X264, "g": "2", "x264-params": "slices=2:scenecut=0"}
+    with av.open(str(make_video(tmp_path / "v.mp4", height=96, options=options))) as container:
+        stream = container.streams.video[0]
+        pictures = Pictures.from_configuration(stream.codec_context.extradata or b"")
+        assert pictures is not None
+        intra, predicted = (bytes(p) for p in islice(container.demux(stream), 2))
+    first = 4 + int.from_bytes(intra[:4], "big")
+    while intra[4] & 31 != 5:  # messages come before the picture
+        intra = intra[first:]
+        first = 4 + int.from_bytes(intra[:4], "big")
+    mixed = intra[:first] + predicted[4 + int.from_bytes(predicted[:4], "big") :]
+
+    assert pictures.read(memoryview(intra)).is_intra
+    assert not pictures.read(memoryview(mixed)).is_intra
