@@ -1,6 +1,7 @@
 """A figure and its peer."""
 
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any, Literal
 
 
@@ -15,11 +16,13 @@ class Measurement:
     target: float
     direction: Literal["at least", "at most"]
     """Whether the ratio of ours to the peer must reach or must not exceed the target."""
+    rounds: tuple[float, ...] = ()
+    """The ratio of each round, where there were several; ours and the peer's are medians then."""
 
     @property
     def ratio(self) -> float:
-        """Ours over the peer's."""
-        return self.ours / self.peer
+        """Ours over the peer's; the median of the rounds, where there were several."""
+        return median(self.rounds) if self.rounds else self.ours / self.peer
 
     @property
     def is_reached(self) -> bool:
