@@ -117,7 +117,8 @@ async def _until_done(keys: list[str]) -> None:
     async with asyncio.timeout(900):
         while True:
             done = await connection.fetchval(
-                "SELECT count(*) FROM latest_analyses WHERE state = 'done' AND object_key = ANY($1)",
+                "SELECT count(*) FROM latest_analyses"
+                " WHERE state = 'done' AND object_key = ANY($1)",
                 keys,
             )
             if done == len(keys):
