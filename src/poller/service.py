@@ -13,6 +13,7 @@ import structlog
 
 from inference.analyze import Analyzer
 from inference.analyze import Limits as DecodeLimits
+from inference.confinement import missing
 from inference.device import Device
 from inference.errors import DeviceFaultError
 from inference.events import PIPELINE
@@ -109,6 +110,8 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
     )
     port = await enter(health.serve(settings.http_port, watch.alive, watch.ready, watch.refresh))
     await enter(watch_queues({"main": queue, "dlq": dead_letters}))
+    for lack in missing():
+        log.warning("decoder.cage_incomplete", without=lack)
     log.info("service.started", http_port=port, queue_url=settings.queue_url, owner=owner)
     return consumer
 

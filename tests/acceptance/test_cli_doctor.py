@@ -18,7 +18,7 @@ def test_doctor_finds_everything_in_order(settings_env: dict[str, str]) -> None:
         ("✓", name)
         for name in (
             "settings", "queue", "dlq", "raw bucket", "results bucket", "database", "pgvector",
-            "device", "decoder", "http",
+            "device", "decoder", "cage", "http",
         )
     ]  # fmt: skip
     assert "24 frames" in examined.stdout

@@ -11,6 +11,7 @@ import aiohttp
 import numpy as np
 from rich.console import Console
 
+from inference.confinement import missing
 from inference.decode import Decoding, Limits, Request
 from inference.device import Device
 from inference.errors import DecoderFailedError, DeviceFaultError, VideoRejectedError
@@ -146,6 +147,14 @@ async def check_decoder(settings: Settings) -> str:
     return f"{frames} frames of a clip that was made here"
 
 
+async def check_cage(_: Settings) -> str:
+    """What the kernel offers to hold a decoder back; it works without, so nothing fails."""
+    lacks = missing()
+    if lacks:
+        return f"the limits hold; without {'; without '.join(lacks)}"
+    return "a decoder reads its code and its own directory, and does nothing else"
+
+
 async def _count_frames(clip: Path, limits: Limits) -> int:
     frames = 0
     request = Request(clip, sample_fps=None, batch_size=8, threads=1, tolerant=False)
@@ -209,5 +218,6 @@ CHECKS: dict[str, Check] = {
     "pgvector": check_pgvector,
     "device": check_device,
     "decoder": check_decoder,
+    "cage": check_cage,
     "http": check_http_port,
 }
