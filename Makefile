@@ -2,9 +2,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 TORCH := torch==2.13.0
+SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test check bench help
+.PHONY: setup demo test check chaos bench help
 
 setup: .venv/.installed ## Make .venv with everything in it
 
@@ -28,6 +29,9 @@ check: setup ## Check format, lint, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+chaos: setup ## Kill workers and cut connections for SECONDS, and count what was lost (SEED repeats)
+	$(BIN)/python -m chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 bench: setup ## Measure speed and memory against the baselines
 	$(BIN)/python -m bench

@@ -2,8 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
+
+
+@dataclass(frozen=True, slots=True)
+class _Trap:
+    """Bytes of a client at which one direction is to stop."""
+
+    marker: bytes
+    stops: asyncio.Event
+    """The direction: it flows while this is set."""
 
 
 class Proxy:
@@ -12,10 +22,14 @@ class Proxy:
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self._writers: set[asyncio.StreamWriter] = set()
-        self._flows = asyncio.Event()
-        self._flows.set()
+        self._requests = asyncio.Event()
+        self._requests.set()
+        self._replies = asyncio.Event()
+        self._replies.set()
         self._accepts = True
         self._allowance: int | None = None
+        self._trap: _Trap | None = None
+        self._sprung = asyncio.Event()
         self.port = 0
 
     def cut(self) -> None:
@@ -26,17 +40,33 @@ class Proxy:
 
     def hold(self) -> None:
         """Go on accepting, and pass nothing on: a server that never answers."""
-        self._flows.clear()
+        self._requests.clear()
+        self._replies.clear()
 
     def hold_after(self, count: int) -> None:
-        """Pass so many more bytes on from the server, then hold."""
+        """Pass so many more bytes on, then hold."""
         self._allowance = count
+
+    def hold_requests_at(self, marker: bytes) -> None:
+        """Hold all requests from the one on that contains `marker`: the server never sees it."""
+        self._set_trap(_Trap(marker, self._requests))
+
+    def hold_replies_at(self, marker: bytes) -> None:
+        """Let the request that contains `marker` through, and hold all replies from then on."""
+        self._set_trap(_Trap(marker, self._replies))
+
+    async def held(self, seconds: float = 60) -> None:
+        """Wait until a hold of the kinds above has begun."""
+        async with asyncio.timeout(seconds):
+            await self._sprung.wait()
 
     def restore(self) -> None:
         """Work again."""
         self._accepts = True
         self._allowance = None
-        self._flows.set()
+        self._trap = None
+        self._requests.set()
+        self._replies.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection in both directions."""
@@ -46,26 +76,42 @@ class Proxy:
         upstream_reader, upstream = await asyncio.open_connection(*self._target)
         self._writers |= {writer, upstream}
         try:
-            await asyncio.gather(self._pump(reader, upstream), self._pump(upstream_reader, writer))
+            await asyncio.gather(
+                self._pump(reader, upstream, self._requests),
+                self._pump(upstream_reader, writer, self._replies),
+            )
         finally:
             self._writers -= {writer, upstream}
             writer.close()
             upstream.close()
 
-    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        try:
-            while data := await source.read(65536):
-                if self._allowance is not None:
-                    self._allowance -= len(data)
-                    if self._allowance <= 0:
-                        self._flows.clear()
-                await self._flows.wait()
-                target.write(data)
-                await target.drain()
-        except ConnectionError:
-            return
-        finally:
-            target.close()
+    def _set_trap(self, trap: _Trap) -> None:
+        self._trap = trap
+        self._sprung.clear()
+
+    async def _pump(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, flows: asyncio.Event
+    ) -> None:
+        with suppress(ConnectionError):  # one end went away, and so does the other
+            try:
+                while data := await source.read(65536):
+                    self._look_at(data, is_request=flows is self._requests)
+                    await flows.wait()
+                    target.write(data)
+                    await target.drain()
+            finally:
+                target.close()
+
+    def _look_at(self, data: bytes, *, is_request: bool) -> None:
+        if self._allowance is not None:
+            self._allowance -= len(data)
+            if self._allowance <= 0:
+                self.hold()
+                self._sprung.set()
+        if is_request and self._trap is not None and self._trap.marker in data:
+            self._trap.stops.clear()
+            self._trap = None
+            self._sprung.set()
 
 
 @asynccontextmanager

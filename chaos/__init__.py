@@ -1,0 +1,1 @@
+"""Chaos: several workers, a monkey that kills what it can reach, and the count of what was lost."""
