@@ -104,7 +104,11 @@ async def test_what_the_agent_says(
     except UnavailableError as error:
         said = error.detail
 
-    assert said == answer or (isinstance(answer, str) and answer in str(said))
+    if isinstance(answer, str):
+        assert isinstance(said, str)
+        assert answer in said
+    else:
+        assert said == answer
 
 
 async def test_an_agent_that_is_silent_or_away(server: EcsAgent, agent: Agent) -> None:
@@ -116,7 +120,7 @@ async def test_an_agent_that_is_silent_or_away(server: EcsAgent, agent: Agent) -
         await agent.protect(60)
     taken = loop.time() - started
 
-    for uri in ("http://127.0.0.1:1/api/x", "not a url", "http://[::", "http://\x00"):
+    for uri in ("http://127.0.0.1:1/api/x", "not a url", "http://[::", "http://a..b"):
         async with open_agent(uri) as away:
             with pytest.raises(UnavailableError):
                 await away.release()
