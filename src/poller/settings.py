@@ -165,6 +165,13 @@ def require(settings: Settings, *names: str) -> None:
     Raises:
         SettingsError: with one line for each that is missing.
     """
+    lines = missing(settings, *names)
+    if lines:
+        raise SettingsError(lines)
+
+
+def missing(settings: Settings, *names: str) -> list[str]:
+    """Name those of these variables that are not set, a line for each."""
     lines = []
     for name in names:
         if name == "database":
@@ -173,8 +180,7 @@ def require(settings: Settings, *names: str) -> None:
         elif getattr(settings, name) is None:
             description = type(settings).model_fields[name].description
             lines.append(f"set POLLER_{name.upper()}: {description}")
-    if lines:
-        raise SettingsError(lines)
+    return lines
 
 
 def _line(location: tuple[int | str, ...], message: str) -> str:

@@ -18,8 +18,11 @@ from tests.commands import receive_all, run_poller, send_letter, store_video
 from tests.running import running
 
 from poller.cli.follow import follow
+from poller.cli.submit import wait
 from poller.local.resources import Clients
-from poller.postgres.reports import Row
+from poller.postgres.pool import connect
+from poller.postgres.reports import Reports, Row
+from poller.submission import Submission
 
 COMMANDS = ("run", "migrate", "submit", "status", "redrive", "demo", "local", "doctor")
 QUICK = {"lease_seconds": "6", "heartbeat_seconds": "2", "visibility_seconds": "60"}
@@ -167,6 +170,22 @@ async def test_submit_names_the_setting_it_lacks(
     assert missing in refused.stderr
 
 
+async def test_submit_names_all_that_it_lacks(tmp_path: Path) -> None:
+    """Settings that are missing and arguments that are wrong are said at once."""
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"x")
+
+    refused = run_poller({}, "submit", str(video), "none.mp4", "--wait")
+
+    assert refused.returncode == 2
+    assert [line.split(":")[1] for line in refused.stderr.splitlines()] == [
+        " set POLLER_QUEUE_URL",
+        " set POLLER_DATABASE_URL or POLLER_DATABASE_SECRET_ARN",
+        " set POLLER_RAW_BUCKET",
+        " none.mp4 does not exist",
+    ]
+
+
 @pytest.mark.parametrize("video_id", ["", " ", "x" * 1000])
 async def test_submit_refuses_an_id_that_the_service_would(
     settings_env: dict[str, str], clients: Clients, tmp_path: Path, video_id: str
@@ -234,32 +253,72 @@ async def test_submit_waits_for_the_bytes_that_are_there_now(
 
 
 @pytest.mark.parametrize(
-    ("finished", "code", "said"),
-    [(timedelta(hours=1), 0, "0:01.500"), (timedelta(hours=-1), 1, "nobody took it up in time")],
+    ("finished", "state", "code", "said"),
+    [
+        (timedelta(hours=1), "done", 0, "0:01.500"),
+        (timedelta(hours=-1), "done", 0, "analysed before, by pipeline another"),
+        (timedelta(hours=-1), "failed", 1, "analysed before, by pipeline another"),
+    ],
 )
-async def test_submit_waits_for_a_service_of_another_version(
+async def test_submit_shows_what_a_service_of_another_version_found(
     settings_env: dict[str, str],
     shop: Shop,
     clients: Clients,
     database: "asyncpg.Connection[asyncpg.Record]",
     finished: timedelta,
+    state: str,
     code: int,
     said: str,
 ) -> None:
-    """Its result is shown, but not one that it had finished before: another is to come."""
+    """Its result is shown; one from before is called so, and is the answer if nobody begins."""
     made = await clients.s3.put_object(Bucket=shop.bucket, Key="k", Body=b"x")
-    await store_video(database, "k", "done", "84")
-    await database.execute("UPDATE videos SET bucket = $1", shop.bucket)
-    await database.execute(
-        "UPDATE analyses SET revision = $1, pipeline = 'another', done_at = now() + $2",
-        made["ETag"].strip('"'),
-        finished,
-    )
+    await store_video(database, "k", state, "84")
+    await finish_by_another(database, shop.bucket, made["ETag"], finished)
 
     waited = await wait_for(settings_env, f"s3://{shop.bucket}/k", "--timeout", "3")
 
     assert waited.returncode == code
     assert said in waited.stdout
+    assert ("0:01.500" in waited.stdout) == (code == 0)
+
+
+async def test_an_earlier_result_ends_the_wait(
+    shop: Shop,
+    clients: Clients,
+    database: "asyncpg.Connection[asyncpg.Record]",
+    database_url: str,
+) -> None:
+    """Once it has been quiet for a while, long before the timeout; not before that."""
+    made = await clients.s3.put_object(Bucket=shop.bucket, Key="k", Body=b"x")
+    await store_video(database, "k", "done", "84")
+    await finish_by_another(database, shop.bucket, made["ETag"], timedelta(hours=-1))
+    source, shown = Submission("k.mp4", None, shop.bucket, "k"), StringIO()
+    connection = await connect(database_url)
+    reports = Reports(connection)
+    since = await reports.read_clock()
+    begun = asyncio.get_running_loop().time()
+
+    async with asyncio.timeout(30):
+        code = await wait(
+            Console(file=shown), reports, [source], None, since, 3600, hint_seconds=1.0
+        )
+
+    await connection.close()
+    assert asyncio.get_running_loop().time() - begun >= 1.0
+    assert code == 0
+    assert "k.mp4: analysed before, by pipeline another" in shown.getvalue()
+
+
+async def finish_by_another(
+    database: "asyncpg.Connection[asyncpg.Record]", bucket: str, etag: str, finished: timedelta
+) -> None:
+    """Have the one analysis be that of another pipeline, of this object, finished so long ago."""
+    await database.execute("UPDATE videos SET bucket = $1", bucket)
+    await database.execute(
+        "UPDATE analyses SET revision = $1, pipeline = 'another', done_at = now() + $2",
+        etag.strip('"'),
+        finished,
+    )
 
 
 async def test_waiting_for_nobody_is_noticed() -> None:

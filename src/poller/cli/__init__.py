@@ -54,7 +54,11 @@ def submit(
     ] = None,
     wait: Annotated[
         bool,
-        typer.Option("--wait", help="show it through to its result, by a service of any version"),
+        typer.Option(
+            "--wait",
+            help="show progress, then the result; where nobody begins and there is one of another"
+            " version of the service, that one",
+        ),
     ] = False,
     timeout: Annotated[float, typer.Option(min=1, help="longest wait in seconds")] = 3600,
 ) -> None:
@@ -91,7 +95,11 @@ def status(
 @app.command()
 def redrive(
     reason: Annotated[
-        str | None, typer.Option(help="only messages with this reason; `none`: moved by SQS itself")
+        str | None,
+        typer.Option(
+            help="only messages with this reason, such as `too_long`; a dry run counts those that"
+            " there are, docs/reference.md tells what to do about each; `none`: moved by SQS itself"
+        ),
     ] = None,
     video: Annotated[
         str | None,

@@ -17,7 +17,7 @@ from poller.postgres.reports import Row, Where
 
 TERMINAL = {"done", "failed", "superseded"}
 _LOOK_SECONDS = 0.3
-_HINT_SECONDS = 15.0
+HINT_SECONDS = 15.0
 
 
 async def follow(
@@ -26,7 +26,7 @@ async def follow(
     names: Mapping[Where, str],
     timeout_seconds: float,
     is_finished: Callable[[Row], bool] = lambda row: row["state"] in TERMINAL,
-    hint_seconds: float = _HINT_SECONDS,
+    hint_seconds: float = HINT_SECONDS,
 ) -> Mapping[Where, Row]:
     """Show progress bars until all are finished; returns what the last look saw.
 

@@ -1,5 +1,6 @@
 """`poller submit`."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -10,11 +11,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from inference.events import PIPELINE
 from poller.cli import tables
 from poller.cli.access import open_objects, open_queues, open_reports
-from poller.cli.follow import TERMINAL, follow
+from poller.cli.follow import HINT_SECONDS, TERMINAL, follow
 from poller.errors import SettingsError
 from poller.postgres.reports import Reports, Row, Where
 from poller.rules.identity import ExternalId, Source, is_conflict
-from poller.settings import Settings, load, require
+from poller.settings import Settings, load, missing
 from poller.submission import Submission, check_video_id, plan_submissions
 from poller.submission import submit as submit_one
 
@@ -28,11 +29,10 @@ async def submit(arguments: Sequence[str], video_id: str | None, wait_seconds: f
         UnavailableError: a system cannot be reached.
     """
     settings = load()
-    require(settings, "queue_url")
     if video_id is not None and len(arguments) > 1:
         raise SettingsError(["--video-id goes with one source: an id belongs to one video"])
     stated = check_video_id(video_id)
-    sources = plan_submissions(arguments, settings.raw_bucket)
+    sources = _plan(settings, arguments, is_waiting=wait_seconds is not None)
     console = Console()
     if wait_seconds is None:
         await _submit_all(console, settings, sources, stated)
@@ -40,7 +40,19 @@ async def submit(arguments: Sequence[str], video_id: str | None, wait_seconds: f
     async with open_reports(settings) as reports:  # before anything is uploaded
         since = await reports.read_clock()
         await _submit_all(console, settings, sources, stated)
-        return await _wait(console, reports, sources, stated, since, wait_seconds)
+        return await wait(console, reports, sources, stated, since, wait_seconds)
+
+
+def _plan(settings: Settings, arguments: Sequence[str], *, is_waiting: bool) -> list[Submission]:
+    """Decide where everything goes, or name all that is missing or wrong at once."""
+    lines = missing(settings, "queue_url", *(["database"] if is_waiting else []))
+    try:
+        sources = plan_submissions(arguments, settings.raw_bucket)
+    except SettingsError as error:
+        raise SettingsError(lines + error.lines) from error
+    if lines:
+        raise SettingsError(lines)
+    return sources
 
 
 async def _submit_all(
@@ -67,26 +79,44 @@ async def _submit_all(
         console.print(f"announced s3://{source.bucket}/{source.key}", soft_wrap=True)
 
 
-async def _wait(
+async def wait(
     console: Console,
     reports: Reports,
     sources: Sequence[Submission],
     stated: str | None,
     since: datetime,
     seconds: float,
+    *,
+    hint_seconds: float = HINT_SECONDS,
 ) -> int:
+    """Show the results of what was announced, as far as there are any after so long."""
     names = {(source.bucket, source.key): Path(source.name).name for source in sources}
     # An object may have been analysed before, with other bytes: that result is not the answer.
     async with open_objects() as objects:
         heads = [await objects.head(*where) for where in names]
     revisions = {(head.bucket, head.key): head.revision for head in heads}
 
-    async def look() -> Mapping[Where, Row]:
-        return await reports.follow_revisions(revisions, PIPELINE, since)
+    clock = asyncio.get_running_loop().time
+    patient_until = clock() + hint_seconds
 
-    latest = await follow(
-        console, look, names, seconds, is_finished=lambda row: _is_finished(row, stated)
+    async def look() -> Mapping[Where, Row]:
+        rows = await reports.follow_revisions(revisions, PIPELINE, since)
+        if clock() >= patient_until:
+            return rows  # an earlier result is the answer where nobody has begun another one
+        return {
+            where: {**row, "state": None} if row["is_earlier"] else row
+            for where, row in rows.items()
+        }
+
+    await follow(
+        console,
+        look,
+        names,
+        seconds,
+        is_finished=lambda row: _is_finished(row, stated),
+        hint_seconds=hint_seconds,
     )
+    latest = await reports.follow_revisions(revisions, PIPELINE, since)
     shown = [
         await _show_result(console, reports, name, latest.get(where), stated)
         for where, name in names.items()
@@ -113,6 +143,9 @@ async def _show_result(
     console: Console, reports: Reports, name: str, row: Row | None, stated: str | None
 ) -> bool:
     """Say what became of it; returns whether it is done."""
+    if row is not None and row["is_earlier"]:
+        note = f"analysed before, by pipeline {row['pipeline']}; no other analysis has begun"
+        console.print(f"{name}: {note}", markup=False, highlight=False)
     if row is not None and _is_refused(row, stated):
         fault = f"identity_conflict: it is video {row['external_id']} already, not {stated}"
     elif row is None or row["state"] is None:

@@ -53,7 +53,8 @@ class Reports:
     ) -> dict[Where, Row]:
         """The videos at these (bucket, key), each with the newest analysis of this revision.
 
-        One of another pipeline than `pipeline` counts unless it was finished before `since`.
+        One that another pipeline than `pipeline` finished before `since` is called `is_earlier`,
+        and comes only where there is no other.
         """
         wanted = list(revisions.values())
         return await self._by_object("follow_revisions", list(revisions), wanted, pipeline, since)
