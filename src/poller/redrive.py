@@ -1,26 +1,13 @@
 """Moving dead letters back to the queue that they came from."""
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
-from itertools import islice
 
+from poller.letters import holding, reason_of
 from poller.rules.message import Requests, VideoRequest, parse_message
 from poller.sqs import Message, Queue, RefusedError, StaleReceiptError
-
-HOLD_SECONDS = 900
-"""Letters are hidden for as long as the walk takes, so that none is met twice."""
-MAX_LETTERS = 10_000
-MAX_COLLECT_SECONDS = 300.0
-"""A walk ends well before the letters that it holds become visible again."""
-_POLL_SECONDS = 1
-_RELEASES_AT_ONCE = 50
-NO_REASON = "none"
-"""What a letter without a `reason` counts as: SQS itself moved it, after too many receives, or it
-had no room for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +41,7 @@ async def redrive(
 ) -> bool:
     """Move what is selected of the letters in the DLQ, leaving the rest as it was.
 
-    `walk` counts as it goes. Returns whether the DLQ was seen to its end: a walk takes no more
-    than `MAX_LETTERS` letters.
-
-    All letters are taken before the first one is moved: a service that runs meanwhile sends a
-    video that fails again back as a new letter, which would be met again, without end.
+    `walk` counts as it goes. Returns whether the DLQ was seen to its end.
 
     A letter goes back with its original body and all of its attributes, by which the service
     recognises it and tries its failed videos again; where there is no room for them, with a mark.
@@ -68,26 +51,22 @@ async def redrive(
     Raises:
         UnavailableError: SQS is away.
     """
-    held: dict[str, Message] = {}
-    try:
-        is_complete = await _collect(dlq, held)
-        for letter in list(held.values()):
+    async with holding(dlq) as held:
+        for letter in held.letters():
             is_selected = matches(letter, selection)
             is_moved = is_selected and not dry_run
             if is_moved and not await _send_back(queue, letter):
                 walk.refused[reason_of(letter)] += 1
                 is_selected = is_moved = False
             if is_moved:
-                del held[letter.id]
+                held.let_go(letter)
             (walk.moved if is_selected else walk.kept)[reason_of(letter)] += 1
             on_letter()
             if is_moved:
                 # A letter that somebody else took or deleted meanwhile is on its way already.
                 with suppress(StaleReceiptError):
                     await dlq.delete(letter)
-    finally:
-        await _release(dlq, held.values())
-    return is_complete
+        return held.is_complete
 
 
 def matches(letter: Message, selection: Selection) -> bool:
@@ -100,38 +79,9 @@ def matches(letter: Message, selection: Selection) -> bool:
     return isinstance(parsed, Requests) and any(map(selection.is_wanted, parsed.videos))
 
 
-def reason_of(letter: Message) -> str:
-    """Why the letter is in the DLQ."""
-    return letter.texts.get("reason", NO_REASON)
-
-
 async def _send_back(queue: Queue, letter: Message) -> bool:
     try:
         await queue.take_back(letter)
     except RefusedError:
         return False
     return True
-
-
-async def _collect(dlq: Queue, held: dict[str, Message]) -> bool:
-    """Hold every letter that there is, by id; tells whether the end of the DLQ was reached."""
-    deadline = asyncio.get_running_loop().time() + MAX_COLLECT_SECONDS
-    while len(held) < MAX_LETTERS and asyncio.get_running_loop().time() < deadline:
-        letters = await dlq.receive(
-            limit=10, wait_seconds=_POLL_SECONDS, visibility_seconds=HOLD_SECONDS
-        )
-        if all(letter.id in held for letter in letters):
-            return True
-        held.update((letter.id, letter) for letter in letters)
-    return False
-
-
-async def _release(dlq: Queue, letters: Iterable[Message]) -> None:
-    remaining = iter(letters)
-    while some := list(islice(remaining, _RELEASES_AT_ONCE)):
-        await asyncio.gather(*(_show_again(dlq, letter) for letter in some))
-
-
-async def _show_again(dlq: Queue, letter: Message) -> None:
-    with suppress(StaleReceiptError):  # it is visible already, or somebody else's
-        await dlq.hide(letter, timedelta(0))

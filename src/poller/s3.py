@@ -35,6 +35,8 @@ _FORBIDDEN = {"403", "AccessDenied", "Forbidden", "InvalidObjectState", "AllAcce
 _CHANGED = {"412", "PreconditionFailed"}
 _PASSING = {408, 409, 425, 429}
 """HTTP statuses below 500 that say: later."""
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+"""Full, over a quota, over a limit, read-only, broken: no connection says any of these."""
 _OURS = {"ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed"}
 """Faults of our credentials or clock, of no object."""
 
@@ -101,6 +103,17 @@ class Objects:
         with errors_translated(bucket, ""):
             await self._client.head_bucket(Bucket=bucket)
 
+    async def list_modified(self, bucket: str, prefix: str) -> AsyncIterator[dict[str, datetime]]:
+        """Page by page, the keys under `prefix` that have bytes, and when they got them.
+
+        Raises as `head` does.
+        """
+        with errors_translated(bucket, prefix):
+            pages = self._client.get_paginator("list_objects_v2")
+            async for page in pages.paginate(Bucket=bucket, Prefix=prefix):
+                found = (item for item in page.get("Contents", []) if item["Size"])
+                yield {item["Key"]: item["LastModified"] for item in found}
+
     async def fetch(
         self, revision: ObjectRevision, path: Path, on_chunk: Callable[[], None]
     ) -> None:
@@ -166,5 +179,5 @@ def errors_translated(bucket: str, key: str) -> Iterator[None]:
         raise UnavailableError("s3", str(error)) from error
     except (BotoCoreError, aiohttp.ClientError, OSError, TimeoutError) as error:
         # No space left on the device is an OSError too; it is not S3's fault.
-        system = "disk" if getattr(error, "errno", None) == errno.ENOSPC else "s3"
+        system = "disk" if getattr(error, "errno", None) in _DISK_ERRORS else "s3"
         raise UnavailableError(system, f"{type(error).__name__}: {error}") from error

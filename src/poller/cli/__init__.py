@@ -4,6 +4,7 @@ What a command does is in the module of its name, imported when it runs, so that
 """
 
 import asyncio
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -118,6 +119,46 @@ def redrive(
     from poller.cli.redrive import redrive  # noqa: PLC0415
 
     raise typer.Exit(asyncio.run(redrive(reason, video, dry_run=dry_run)))
+
+
+@app.command()
+def reconcile(
+    after: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="MINUTES",
+            help="how long work must stand still; below 15, its message may just be hidden",
+        ),
+    ] = 60,
+    bucket: Annotated[
+        str | None,
+        typer.Option(
+            metavar="s3://BUCKET/PREFIX",
+            help="also announce objects there that no message ever led to",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what would be done, and do nothing")
+    ] = False,
+) -> None:
+    """Find what fell between database, queue and DLQ, and set it right. Safe at any time.
+
+    Work that is unfinished and that nobody has held for an hour is announced again, and once more
+    each time that its wait has doubled, in case its message is lost; one too many is a duplicate.
+    What newer results have made needless is marked `superseded`.
+    Messages in the DLQ whose videos were analysed after all are deleted.
+
+    Beside running services, twice at once, from a scheduler every hour: all the same.
+
+    - `poller reconcile --dry-run`
+    - `poller reconcile`
+    - `poller reconcile --bucket s3://videos/2025/12/`
+    """
+    from poller.cli.reconcile import reconcile  # noqa: PLC0415
+
+    minutes = timedelta(minutes=after)
+    raise typer.Exit(asyncio.run(reconcile(minutes, bucket, dry_run=dry_run)))
 
 
 @app.command()

@@ -5,8 +5,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from poller import s3, sqs
+from poller.errors import SettingsError
+from poller.postgres import migrations
 from poller.postgres.pool import connect
 from poller.postgres.reports import Reports
+from poller.postgres.upkeep import Upkeep
 from poller.secretsmanager import DatabaseAddress
 from poller.settings import Settings, require
 
@@ -41,6 +44,19 @@ async def open_reports(settings: Settings) -> AsyncIterator[Reports]:
     connection = await connect(await database_url(settings))
     try:
         yield Reports(connection)
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def open_upkeep(settings: Settings) -> AsyncIterator[Upkeep]:
+    """Connect to the database, which must be migrated. Raises as `open_reports` does."""
+    url = await database_url(settings)
+    if missing := await migrations.pending(url):
+        raise SettingsError([f"the database lacks migrations {missing}: run `poller migrate`"])
+    connection = await connect(url)
+    try:
+        yield Upkeep(connection)
     finally:
         await connection.close()
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from inference.samples import Sample
+from poller.letters import reason_of
 from poller.postgres.reports import Row, Where
-from poller.redrive import reason_of
 from poller.rules.message import Requests, parse_message
 from poller.sqs import Message
 

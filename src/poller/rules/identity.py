@@ -52,6 +52,15 @@ def is_conflict(bound: ExternalId, offered: ExternalId) -> bool:
     )
 
 
+def is_news(offered: ExternalId | None, bound: ExternalId | None) -> bool:
+    """Tell whether `offered` would change what is bound, or contradict it."""
+    if offered is None or offered == bound:
+        return False
+    if bound is None or is_conflict(bound, offered):
+        return True
+    return STRENGTH.index(offered.source) > STRENGTH.index(bound.source)
+
+
 def parse_explicit_id(value: object) -> str | None:
     """Read an id that a message states: a string or an integer, None where it is null.
 
