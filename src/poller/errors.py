@@ -44,5 +44,9 @@ class LeaseLostError(Exception):
         self.cause = cause
 
 
+class HorizonError(Exception):
+    """SQS hides this message no longer; the work goes on under another one."""
+
+
 class SupersededError(Exception):
     """The object was overwritten; the new revision's own message does the work."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import structlog
 
 from poller import metrics
-from poller.errors import LeaseLostError, UnavailableError
+from poller.errors import HorizonError, LeaseLostError, UnavailableError
 from poller.postgres.claims import Claimed, Claims
 from poller.rules.lease import BEAT_SECONDS, Schedule, plan_visibility
 from poller.sqs import Message, Queue, StaleReceiptError
@@ -29,9 +29,9 @@ class Heartbeat:
         self._queue = queue
         self._claim = claim
         self._message = message
+        self._schedule = schedule
         self._interval = schedule.interval.total_seconds()
         self._lease = schedule.lease.total_seconds()
-        self._visibility = schedule.visibility
         self._is_cut_off_safe = True
         self.is_stopped = False
         self._receipt_is_good = True
@@ -60,9 +60,12 @@ class Heartbeat:
 
         Raises:
             LeaseLostError: the fence refused, or Postgres was out of reach past the lease.
+            HorizonError: SQS will soon hide the message no longer.
         """
         loop = asyncio.get_running_loop()
         while True:
+            if self._schedule.is_at_horizon(self._message.received_at, datetime.now(UTC)):
+                raise HorizonError
             self.lag = max(0.0, loop.time() - self.due)
             await self._extend_lease()
             self._is_cut_off_safe = False
@@ -74,8 +77,8 @@ class Heartbeat:
     def stop(self, beats: asyncio.Task[None]) -> None:
         """Start no further beat.
 
-        A change of visibility that is on its way gets its `BEAT_SECONDS`: cut off, SQS could
-        still carry it out after the final verb.
+        A change of visibility that is on its way gets its `BEAT_SECONDS`: cut off at once, SQS
+        could still carry it out after the final verb.
         """
         self.is_stopped = True
         if self._is_cut_off_safe:
@@ -107,7 +110,9 @@ class Heartbeat:
                 return
 
     async def _extend_visibility(self) -> None:
-        extension = plan_visibility(self._visibility, self._message.received_at, datetime.now(UTC))
+        extension = plan_visibility(
+            self._schedule.visibility, self._message.received_at, datetime.now(UTC)
+        )
         if extension is None or not self._receipt_is_good:
             return
         try:
@@ -138,23 +143,24 @@ class Heartbeats:
 
     @asynccontextmanager
     async def hold(self, claim: Claimed, message: Message) -> AsyncIterator[Heartbeat]:
-        """Beat while the body runs; cancel the body when the lease is lost.
+        """Beat while the body runs; cancel the body when the lease is lost or must be handed over.
 
         No beat is under way any more when this returns, so the verb that settles the message
         is the last thing that is said of it.
 
         Raises:
             LeaseLostError: instead of the body's result.
+            HorizonError: likewise; the lease is still held.
         """
         owner = asyncio.current_task()
         assert owner is not None  # noqa: S101 - a coroutine always runs in a task
         beat = Heartbeat(self._claims, self._queue, claim, message, self._schedule)
-        lost: list[LeaseLostError] = []
+        lost: list[LeaseLostError | HorizonError] = []
 
         async def run() -> None:
             try:
                 await beat.run()
-            except LeaseLostError as error:
+            except (LeaseLostError, HorizonError) as error:
                 lost.append(error)
             finally:
                 # Without a heartbeat the work must not go on, whatever ended it.

@@ -11,7 +11,7 @@ from poller import metrics
 from poller.errors import LeaseLostError, UnavailableError
 from poller.postgres.claims import Claimed, Claims, Held, Terminal
 from poller.rules import verdict
-from poller.rules.failure import Abandon, Fail, GiveBack, Remedy, Supersede
+from poller.rules.failure import Abandon, Fail, GiveBack, HandOver, Remedy, Supersede
 from poller.rules.lease import plan_busy_wait
 from poller.rules.message import VideoRequest
 from poller.rules.verdict import Outcome
@@ -19,6 +19,7 @@ from poller.sqs import Message
 
 log = structlog.get_logger("poller.outcomes")
 
+_HORIZON = "SQS hides a message for 12 hours in all; another one goes on"
 _AFTER_OUTAGE = timedelta(seconds=5)
 
 
@@ -71,6 +72,11 @@ async def _record(claims: Claims, claim: Claimed, remedy: Remedy) -> None:
         case GiveBack(after, cause, detail, _, counted):
             await claims.postpone(claim, after, counted=counted, reason=cause, detail=detail)
             metrics.VIDEOS_FINISHED.labels("retry").inc()
+        case HandOver():
+            await claims.postpone(
+                claim, timedelta(0), counted=False, reason="handed_over", detail=_HORIZON
+            )
+            metrics.VIDEOS_FINISHED.labels("retry").inc()
         case Supersede():
             await claims.supersede(claim)
             metrics.VIDEOS_FINISHED.labels("superseded").inc()
@@ -96,6 +102,9 @@ def _outcome(remedy: Remedy, attempts: int) -> Outcome:
             if after:
                 return verdict.Postponed(after, cause, away)
             return verdict.Interrupted(cause, away)
+        case HandOver():
+            log.info("video.handed_over", detail=_HORIZON)
+            return verdict.HandedOver()
         case Supersede():
             return verdict.Superseded()
         case Abandon(cause):

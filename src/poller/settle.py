@@ -8,7 +8,7 @@ import structlog
 from poller import metrics
 from poller.errors import UnavailableError
 from poller.rules.lease import plan_visibility
-from poller.rules.verdict import Ack, DeadLetter, Hide, Leave, Outcome, Verdict
+from poller.rules.verdict import Ack, Continue, DeadLetter, Hide, Leave, Outcome, Verdict
 from poller.sqs import Message, Queue, StaleReceiptError
 from poller.stages import Stages
 
@@ -57,6 +57,9 @@ class Settlement:
                 bounded = plan_visibility(after, message.received_at, datetime.now(UTC))
                 if bounded is not None:
                     await self._queue.hide(message, bounded)
+            case Continue():
+                await self._queue.send_again(message)
+                await self._queue.delete(message)
             case DeadLetter():
                 await self._dead_letters.dead_letter(message, verdict)
                 await self._queue.delete(message)

@@ -53,6 +53,7 @@ class Message:
     """Message attributes as SQS gives and takes them, `{name: {DataType, StringValue, …}}`."""
     receive_count: int
     received_at: datetime
+    """When it was asked for: the receipt's 12 hours did not begin before."""
 
     @property
     def is_redriven(self) -> bool:
@@ -106,6 +107,7 @@ class Queue:
         Raises:
             UnavailableError: SQS is away, slow or throttling.
         """
+        asked_at = datetime.now(UTC)
         with outages_translated():
             response = await self._client.receive_message(
                 QueueUrl=self.url,
@@ -115,7 +117,6 @@ class Queue:
                 MessageAttributeNames=["All"],
                 MessageSystemAttributeNames=["ApproximateReceiveCount"],
             )
-        now = datetime.now(UTC)
         return [
             Message(
                 id=message["MessageId"],
@@ -123,7 +124,7 @@ class Queue:
                 body=message["Body"],
                 attributes=message.get("MessageAttributes", {}),
                 receive_count=int(message["Attributes"]["ApproximateReceiveCount"]),
-                received_at=now,
+                received_at=asked_at,
             )
             for message in response.get("Messages", [])
         ]
@@ -159,6 +160,10 @@ class Queue:
                 QueueUrl=self.url, MessageBody=body, MessageAttributes=_sendable(attributes or {})
             )
         return response["MessageId"]
+
+    async def send_again(self, message: Message) -> None:
+        """Send a copy here, from which the work goes on. Raises as `send` does."""
+        await self.send(message.body, message.attributes)
 
     async def dead_letter(self, message: Message, verdict: DeadLetter) -> None:
         """Send a copy here with its original body and attributes, and why it failed.

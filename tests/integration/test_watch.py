@@ -46,9 +46,10 @@ class Parts:
         *,
         device: Device | None = None,
         kind: type[Pipeline] = Pipeline,
+        sample_fps: float | None = 5.0,
     ) -> None:
         inbox, claims = systems.inbox, make_claims(systems.connections)
-        device = device or Device("cpu")
+        self.device = device = device or Device("cpu")
         self.heartbeats = Heartbeats(
             claims, inbox, Schedule(timedelta(seconds=8), timedelta(seconds=0.5))
         )
@@ -56,7 +57,9 @@ class Parts:
             systems.objects,
             claims,
             self.heartbeats,
-            Analyzer(device, sample_fps=5.0, limits=DecodeLimits(max_seconds=60), batch_size=8),
+            Analyzer(
+                device, sample_fps=sample_fps, limits=DecodeLimits(max_seconds=60), batch_size=8
+            ),
             Results(systems.connections),
             Workspace(systems.directory),
             Limits(10**9, 3),

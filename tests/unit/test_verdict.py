@@ -36,6 +36,7 @@ from poller.rules.lease import (
     BEAT_SECONDS,
     RECEIPT_LIFETIME,
     RELEASE_SECONDS,
+    Schedule,
     plan_busy_wait,
     plan_visibility,
 )
@@ -43,9 +44,11 @@ from poller.rules.verdict import (
     Abandoned,
     Ack,
     Busy,
+    Continue,
     DeadLetter,
     Duplicate,
     Failed,
+    HandedOver,
     Hide,
     Interrupted,
     Leave,
@@ -80,6 +83,8 @@ FAILED = Failed("too_long", "it is too long", 2)
         ([FAILED, Busy(70 * SECOND)], Hide(70 * SECOND)),
         ([Stored(), Interrupted("drain"), Busy(SECOND)], Hide(timedelta(0))),
         ([Busy(70 * SECOND), Abandoned("fence")], Leave()),
+        ([Busy(70 * SECOND), HandedOver(), FAILED], Continue()),
+        ([HandedOver(), Abandoned("fence")], Leave()),
     ],
 )
 def test_each_row_of_the_table(outcomes: list[Outcome], expected: Verdict) -> None:
@@ -95,6 +100,7 @@ OUTCOMES = st.sampled_from(
         Busy(SECOND),
         Postponed(SECOND, "s3_unavailable"),
         Interrupted("draining"),
+        HandedOver(),
         FAILED,
         Abandoned("fence"),
     ]
@@ -140,6 +146,32 @@ def test_an_extension_stays_within_twelve_hours(age: timedelta, wanted: timedelt
 
     assert planned is None or age + planned < RECEIPT_LIFETIME
     assert planned is not None or age > RECEIPT_LIFETIME - timedelta(minutes=1)
+
+
+@given(st.floats(0, 30), st.lists(st.floats(0, 5), min_size=1), st.floats(0, 20))
+def test_work_is_never_without_lease_or_message(
+    first: float, lateness: list[float], poll_seconds: float
+) -> None:
+    """Up to and over the horizon: beats may be late, and the receive may have taken its time."""
+    schedule = Schedule(90 * SECOND, 30 * SECOND)
+    asked = datetime(2026, 1, 1, tzinfo=UTC)
+    received = asked + poll_seconds * SECOND
+    now = received + first * SECOND
+    leased_until, hidden_until = now + 90 * SECOND, received + 900 * SECOND
+    beats = 0
+
+    while not schedule.is_at_horizon(asked, now):
+        assert now <= min(leased_until, hidden_until)
+        extension = plan_visibility(schedule.visibility, asked, now)
+        assert extension == schedule.visibility
+        leased_until, hidden_until = now + 90 * SECOND, now + extension
+        assert hidden_until <= received + RECEIPT_LIFETIME
+        now += 30 * SECOND + lateness[beats % len(lateness)] * SECOND
+        beats += 1
+
+    handed_over = now + (LEAVE_SECONDS + RELEASE_SECONDS) * SECOND
+    assert handed_over <= min(leased_until, hidden_until)
+    assert now - asked > timedelta(hours=11, minutes=56)
 
 
 def test_a_drain_has_time_to_give_work_back() -> None:

@@ -6,6 +6,7 @@ from typing import assert_never, get_args
 
 from inference.errors import DecoderFailedError, DeviceFaultError, VideoRejectedError
 from poller.errors import (
+    HorizonError,
     LeaseLostError,
     PermanentError,
     RetryableError,
@@ -18,6 +19,7 @@ ExpectedError = (
     DecoderFailedError
     | DeviceFaultError
     | VideoRejectedError
+    | HorizonError
     | LeaseLostError
     | PermanentError
     | RetryableError
@@ -68,13 +70,18 @@ class Supersede:
 
 
 @dataclass(frozen=True, slots=True)
+class HandOver:
+    """Release the lease at once, and let another message carry the work on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Abandon:
     """Touch nothing: the lease is somebody else's."""
 
     cause: str
 
 
-Remedy = Fail | GiveBack | Supersede | Abandon
+Remedy = Fail | GiveBack | HandOver | Supersede | Abandon
 
 
 def decide_remedy(error: ExpectedError, tries: Tries, jitter: float) -> Remedy:
@@ -104,6 +111,8 @@ def decide_remedy(error: ExpectedError, tries: Tries, jitter: float) -> Remedy:
             if tries.device_faults >= _MAX_DEVICE_FAULTS:
                 return Fail(DEVICE_FAULT, str(error))
             return GiveBack(timedelta(0), DEVICE_FAULT, str(error), away="device")
+        case HorizonError():
+            return HandOver()
         case SupersededError():
             return Supersede()
         case LeaseLostError():

@@ -27,11 +27,19 @@ class Schedule:
         """How long each beat hides the message."""
         return self.lease + MARGIN
 
+    def is_at_horizon(self, received_at: datetime, now: datetime) -> bool:
+        """Whether the beat after this one could no longer hide the message for that long."""
+        return _left(received_at, now) < self.visibility + self.interval
+
 
 def plan_visibility(wanted: timedelta, received_at: datetime, now: datetime) -> timedelta | None:
     """Bound an extension by what is left of the receipt's 12 hours; None when nothing is left."""
-    left = received_at + RECEIPT_LIFETIME - now - timedelta(seconds=5)
+    left = _left(received_at, now)
     return min(wanted, left) if left > timedelta(0) else None
+
+
+def _left(received_at: datetime, now: datetime) -> timedelta:
+    return received_at + RECEIPT_LIFETIME - now - timedelta(seconds=5)
 
 
 def plan_busy_wait(remaining: timedelta, receive_count: int, jitter: float) -> timedelta:

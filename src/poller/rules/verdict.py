@@ -57,13 +57,28 @@ class Interrupted:
 
 
 @dataclass(frozen=True, slots=True)
+class HandedOver:
+    """To be gone on with under another message: this one cannot be hidden any longer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Abandoned:
     """The lease was lost. Another worker may own the video: say nothing about the message."""
 
     cause: str
 
 
-Outcome = Stored | Superseded | Duplicate | Busy | Failed | Postponed | Interrupted | Abandoned
+Outcome = (
+    Stored
+    | Superseded
+    | Duplicate
+    | Busy
+    | Failed
+    | Postponed
+    | Interrupted
+    | HandedOver
+    | Abandoned
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +91,11 @@ class Hide:
     """Keep the message, invisible for `after`."""
 
     after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """Send a copy to the same queue, then delete; if the send fails, it stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,34 +112,38 @@ class Leave:
     """Touch nothing; the message returns when its visibility ends."""
 
 
-Verdict = Ack | Hide | DeadLetter | Leave
+Verdict = Ack | Hide | Continue | DeadLetter | Leave
 
 
 def decide(outcomes: Sequence[Outcome]) -> Verdict:
     """Settle a message by its videos: it is deleted only when every one of them is terminal.
 
-    An unfinished video decides over a finished one: first a lost lease, then an interruption,
-    then the shortest wait. Among finished ones a failure decides, so that nothing fails unseen.
+    An unfinished video decides over a finished one: first a lost lease, then a hand-over, then
+    the shortest wait. Among finished ones a failure decides, so that nothing fails unseen.
     """
-    waits: list[timedelta] = []
-    failures: list[Failed] = []
-    for outcome in outcomes:
-        match outcome:
-            case Abandoned():
-                return Leave()
-            case Interrupted():
-                waits.append(timedelta(0))
-            case Busy(wait) | Postponed(wait):
-                waits.append(wait)
-            case Failed():
-                failures.append(outcome)
-            case Stored() | Superseded() | Duplicate():
-                continue
-            case _:
-                assert_never(outcome)
+    kinds = {type(outcome) for outcome in outcomes}
+    if Abandoned in kinds:
+        return Leave()
+    if HandedOver in kinds:
+        return Continue()
+    waits = [wait for outcome in outcomes if (wait := _wait(outcome)) is not None]
     if waits:
         return Hide(min(waits))
+    failures = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
     if not failures:
         return Ack()
     details = "; ".join(dict.fromkeys(failure.detail for failure in failures))
     return DeadLetter(failures[0].reason, details, max(failure.attempts for failure in failures))
+
+
+def _wait(outcome: Outcome) -> timedelta | None:
+    """How long an unfinished video wants its message hidden; None for a finished one."""
+    match outcome:
+        case Busy(wait) | Postponed(wait):
+            return wait
+        case Interrupted() | HandedOver() | Abandoned():
+            return timedelta(0)
+        case Stored() | Superseded() | Duplicate() | Failed():
+            return None
+        case _:
+            assert_never(outcome)
