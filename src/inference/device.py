@@ -7,7 +7,7 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, dropwhile
 from typing import IO, Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from inference.wire import Arrays, DeviceOrder, WireError, pack, read_arrays, un
 _START_SECONDS = 180
 """Importing torch from a cold disk and waking a GPU take their time."""
 _PASSED_ON = frozenset({"PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR"})
+_TRACEBACK = "Traceback (most recent call last):\n"
 _PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "PYTORCH_", "TORCH_", "OMP_", "MKL_")
 
 
@@ -222,7 +223,7 @@ class Device:
                 async with asyncio.timeout(_START_SECONDS):
                     header, _ = await run.receive()
             except (TimeoutError, asyncio.IncompleteReadError, WireError) as error:
-                raise DeviceFaultError(f"no start: {read_tail(stderr)}") from error
+                raise DeviceFaultError(_why_no_start(stderr)) from error
             self.name, self.memory_bytes = str(header["device"]), int(header["memory_bytes"])
             stack.pop_all()
         return run
@@ -266,6 +267,16 @@ class DeviceVideo:
         """
         _, arrays = await self.device.ask(self.run, {"kind": "carry", "video": self.number}, {})
         return arrays
+
+
+def _why_no_start(stderr: IO[bytes]) -> str:
+    """The message of the exception that ended the child; without one, the end of what it wrote."""
+    stderr.seek(0)
+    _, found, trace = stderr.read().decode(errors="replace").rpartition(_TRACEBACK)
+    if not found:
+        return f"it does not start: {read_tail(stderr)}"
+    message = " ".join(dropwhile(lambda line: line.startswith(" "), trace.splitlines()))
+    return f"it does not start: {message.removeprefix('RuntimeError: ')}"
 
 
 def _environment(threads: int) -> dict[str, str]:

@@ -30,7 +30,7 @@ from poller.rules.lease import Schedule
 from poller.rules.protection import EXPIRY, Terms, plan_leaving
 from poller.s3 import Objects
 from poller.secretsmanager import DatabaseAddress
-from poller.settings import Settings, require
+from poller.settings import Settings, find_unknown, require
 from poller.settle import Settlement
 from poller.sqs import Queue
 from poller.watch import Watch, watch_queues
@@ -48,6 +48,8 @@ def run(settings: Settings) -> None:
     """
     require(settings, "queue_url", "database")
     logs.configure(settings.log_level, settings.log_format)
+    for name, meant in find_unknown(os.environ).items():
+        log.warning("setting.unknown", name=name, nearest=meant)
     asyncio.run(_serve(settings))
 
 

@@ -1,24 +1,31 @@
 """Settings: what the environment says, validated once before anything is touched."""
 
+import difflib
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import ByteSize, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from poller.errors import SettingsError
 from poller.rules.lease import MARGIN, RELEASE_SECONDS
 
+_PREFIX = "POLLER_"
 _GIB = 1024**3
+_FAULTS = dict.fromkeys(
+    ("byte_size", "byte_size_unit"), "must be a number of bytes, such as 500000000, 500MB or 20GiB"
+)
+"""Our words for what pydantic says too curtly, by its name of the fault."""
 
 
 class Settings(BaseSettings):
     """Every `POLLER_` variable, with its unit and default."""
 
     model_config = SettingsConfigDict(
-        env_prefix="POLLER_", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True
     )
 
     queue_url: str | None = Field(None, description="SQS queue that announces uploads")
@@ -29,7 +36,8 @@ class Settings(BaseSettings):
     database_secret_arn: str | None = Field(
         None,
         description="Secrets Manager secret, read at run time: a URL, or JSON with username and"
-        " password; what it lacks comes from DATABASE_URL",
+        " password, as RDS writes it; a host, port or dbname that the JSON lacks is taken from"
+        " POLLER_DATABASE_URL",
     )
     raw_bucket: str | None = Field(None, description="bucket that `poller submit` uploads to")
     results_bucket: str | None = Field(None, description="bucket for result files; not used yet")
@@ -37,7 +45,9 @@ class Settings(BaseSettings):
         (), description="comma-separated buckets to accept videos from; empty: every bucket"
     )
     max_concurrent_videos: int = Field(4, ge=1, le=64, description="videos in flight at once")
-    max_video_bytes: int = Field(20 * _GIB, ge=1, description="largest object to fetch, in bytes")
+    max_video_bytes: ByteSize = Field(
+        ByteSize(20 * _GIB), ge=1, description="largest object to fetch, in bytes or as `20GiB`"
+    )
     max_video_seconds: float = Field(4 * 3600, gt=0, description="longest video, in seconds")
     sample_fps: float | None = Field(
         5.0, description="frames analysed per second of video, or `all`"
@@ -69,8 +79,10 @@ class Settings(BaseSettings):
     decoder_stall_seconds: float = Field(
         30, gt=0, description="kill a decoder that says nothing for this long, s"
     )
-    decoder_memory_bytes: int = Field(
-        4 * _GIB, ge=1, description="address space of one decoder process, in bytes"
+    decoder_memory_bytes: ByteSize = Field(
+        ByteSize(4 * _GIB),
+        ge=1,
+        description="address space of one decoder process, in bytes or as `4GiB`",
     )
 
     @field_validator("allowed_buckets", mode="before")
@@ -154,9 +166,20 @@ def load() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise SettingsError(
-            [_line(fault["loc"], fault["msg"]) for fault in error.errors()]
-        ) from error
+        faults = {str(fault["loc"][0]) for fault in error.errors() if fault["loc"]}
+        lines = [_line(fault["loc"], fault["type"], fault["msg"]) for fault in error.errors()]
+        raise SettingsError([*lines, *_disagreements(faults)]) from error
+
+
+def find_unknown(environment: Iterable[str]) -> dict[str, str | None]:
+    """The `POLLER_` variables that mean nothing, each with the name that was probably meant."""
+    known = [f"{_PREFIX}{name.upper()}" for name in Settings.model_fields]
+    strange = sorted(name for name in environment if name.startswith(_PREFIX))
+    return {
+        name: next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.75)), None)
+        for name in strange
+        if name not in known
+    }
 
 
 def require(settings: Settings, *names: str) -> None:
@@ -183,6 +206,17 @@ def missing(settings: Settings, *names: str) -> list[str]:
     return lines
 
 
-def _line(location: tuple[int | str, ...], message: str) -> str:
+def _disagreements(faults: Iterable[str]) -> list[str]:
+    """Check the other variables against each other; those with faults say nothing."""
+    defaults = {name: Settings.model_fields[name].default for name in faults}
+    try:
+        Settings(**defaults)
+    except SettingsError as error:
+        named = [f"{_PREFIX}{name.upper()} " for name in faults]
+        return [line for line in error.lines if not any(name in line for name in named)]
+    return []
+
+
+def _line(location: tuple[int | str, ...], fault: str, message: str) -> str:
     name = str(location[0]).upper() if location else ""
-    return f"POLLER_{name}: {message.removeprefix('Value error, ')}"
+    return f"{_PREFIX}{name}: {_FAULTS.get(fault, message).removeprefix('Value error, ')}"

@@ -219,3 +219,15 @@ async def test_leaves_nothing_behind() -> None:
     slabs.close()
     assert not any(map(psutil.pid_exists, pids))
     assert _descriptors() == before
+
+
+async def test_a_start_that_fails_says_why_in_a_line() -> None:
+    """An operator reads what is wrong with the device, not where in the code it was noticed."""
+    device = Device("nonsense")
+
+    with pytest.raises(DeviceFaultError) as failed:
+        await device.start()
+
+    assert str(failed.value).startswith("it does not start: Expected one of cpu, ")
+    assert "Traceback" not in str(failed.value)
+    assert "\n" not in str(failed.value)

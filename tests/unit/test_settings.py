@@ -5,7 +5,7 @@ import os
 import pytest
 
 from poller.errors import SettingsError
-from poller.settings import load, require
+from poller.settings import find_unknown, load, require
 
 
 def set_environment(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
@@ -32,6 +32,9 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) 
         ({"database_url": "postgresql://h:no/d"}, "POLLER_DATABASE_URL: "),
         ({"queue_url": "uploads"}, "POLLER_QUEUE_URL: must be the queue's URL"),
         ({"dlq_url": "arn:aws:sqs:eu-west-1:0:q"}, "POLLER_DLQ_URL: must be the queue's URL"),
+        ({"max_video_bytes": "1XB"}, "POLLER_MAX_VIDEO_BYTES: must be a number of bytes, such as"),
+        ({"max_video_bytes": "big"}, "POLLER_MAX_VIDEO_BYTES: must be a number of bytes, such as"),
+        ({"decoder_memory_bytes": "0"}, "POLLER_DECODER_MEMORY_BYTES: Input should be greater"),
         ({"model": "mine"}, "POLLER_MODEL: this version has only `builtin`"),
     ],
 )
@@ -78,6 +81,42 @@ def test_all_numbers_that_disagree_are_named(monkeypatch: pytest.MonkeyPatch) ->
         load()
 
     assert len(refused.value.lines) == 3
+
+
+def test_malformed_and_contradicting_ones_are_named_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Except for a contradiction to a value that is malformed: what would it contradict."""
+    set_environment(
+        monkeypatch,
+        {"lease_seconds": "long", "heartbeat_seconds": "91", "drain_seconds": "20"},
+    )
+
+    with pytest.raises(SettingsError) as refused:
+        load()
+
+    assert [line.split()[0] for line in refused.value.lines] == [
+        "POLLER_LEASE_SECONDS:",
+        "POLLER_DRAIN_SECONDS",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("1024", 1024), ("1GB", 10**9), ("1 GiB", 2**30), ("1.5KiB", 1536)],
+)
+def test_bytes_have_units(monkeypatch: pytest.MonkeyPatch, said: str, meant: int) -> None:
+    """A bare number is bytes; the units are those that people write."""
+    set_environment(monkeypatch, {"max_video_bytes": said})
+
+    assert load().max_video_bytes == meant
+
+
+def test_a_variable_that_means_nothing_is_found() -> None:
+    """With the name that was probably meant, if there is one; others' variables are their own."""
+    found = find_unknown(["POLLER_DEVICES", "POLLER_XYZ", "POLLER_DEVICE", "AWS_REGION"])
+
+    assert found == {"POLLER_DEVICES": "POLLER_DEVICE", "POLLER_XYZ": None}
 
 
 def test_buckets_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
