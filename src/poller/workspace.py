@@ -7,8 +7,9 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import IO
 
-from poller.errors import SettingsError
+from poller.errors import SettingsError, UnavailableError
 
 _PREFIX = "video-poller-"
 
@@ -21,8 +22,15 @@ class Workspace:
 
     @asynccontextmanager
     async def job(self) -> AsyncIterator[Path]:
-        """Make a directory for one job."""
-        directory = Path(tempfile.mkdtemp(dir=self._root))
+        """Make a directory for one job.
+
+        Raises:
+            UnavailableError: the disk is full, or the directory is gone.
+        """
+        try:
+            directory = Path(tempfile.mkdtemp(dir=self._root))
+        except OSError as error:
+            raise UnavailableError("disk", f"{type(error).__name__}: {error}") from error
         try:
             yield directory
         finally:
@@ -35,22 +43,36 @@ def open_workspace(parent: Path | None) -> Iterator[Workspace]:
     """Make this process's directory, and remove those that killed processes left behind.
 
     A living owner holds a lock on its directory; the kernel drops it when the owner dies.
+
+    Raises:
+        SettingsError: `parent` is not there, or may not be written to.
     """
+    if parent is not None and not parent.is_dir():
+        raise SettingsError([f"POLLER_WORK_DIR={parent}: there is no such directory"])
     base = parent or Path(tempfile.gettempdir())
     try:
-        base.mkdir(parents=True, exist_ok=True)
-        root = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+        root, lock = _make_owned(base)
     except OSError as error:
         raise SettingsError([f"POLLER_WORK_DIR={base}: {error.strerror}"]) from error
-    for left in base.glob(f"{_PREFIX}*"):
-        if left != root:
-            _remove_if_unowned(left)
-    with (root / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock:
+        for left in base.glob(f"{_PREFIX}*"):
+            if left != root:
+                _remove_if_unowned(left)
         try:
             yield Workspace(root)
         finally:
             shutil.rmtree(root, ignore_errors=True)
+
+
+def _make_owned(base: Path) -> tuple[Path, IO[str]]:
+    """Make a directory and lock it; it is owned for as long as the lock file is open."""
+    while True:
+        root = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+        lock = (root / "lock").open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (root / "lock").exists():
+            return root, lock
+        lock.close()  # another process came in between, found it without an owner and removed it
 
 
 def _remove_if_unowned(directory: Path) -> None:

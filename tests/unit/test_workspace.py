@@ -1,12 +1,16 @@
 """Local disk: nothing is left behind, and nothing of a living process is touched."""
 
+import asyncio
+import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from poller.errors import SettingsError, UnavailableError
 from poller.workspace import open_workspace
 
 _OWNER = """
@@ -50,3 +54,44 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
 
     assert lives
     assert not owned.exists()
+
+
+async def test_no_room_for_a_directory(tmp_path: Path) -> None:
+    """What the disk refuses is an outage of the disk, and no bug."""
+    with open_workspace(tmp_path) as workspace:
+        shutil.rmtree(tmp_path)
+
+        with pytest.raises(UnavailableError) as away:
+            async with workspace.job():
+                pytest.fail("there is no directory to work in")
+
+    assert away.value.system == "disk"
+
+
+def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    """It is named and not made: a typing error would put gigabytes on the wrong disk."""
+    with (
+        pytest.raises(SettingsError) as refused,
+        open_workspace(tmp_path / "typo"),
+    ):
+        pytest.fail("it has nowhere to work")
+
+    assert refused.value.lines == [f"POLLER_WORK_DIR={tmp_path}/typo: there is no such directory"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_processes_that_start_together_leave_each_other_alone(tmp_path: Path) -> None:
+    """None removes the directory that another one has made and is about to lock."""
+
+    async def work_once() -> bool:
+        with open_workspace(tmp_path) as workspace:
+            async with workspace.job() as directory:
+                return directory.exists()
+
+    def open_and_look(_: int) -> bool:
+        return asyncio.run(work_once())
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(open_and_look, range(600)))
+
+    assert list(tmp_path.iterdir()) == []
