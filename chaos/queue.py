@@ -1,13 +1,40 @@
 """The queue and its DLQ as an onlooker sees them."""
 
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
 
 from poller.local.resources import QueuePair
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
+
+_RECEIPT = re.compile(rb'"ReceiptHandle": ?"([^"]+)"')
+
+
+@dataclass(slots=True)
+class Receipts:
+    """The receipts of all messages that workers have hidden or held."""
+
+    _known: set[str] = field(default_factory=set)
+
+    def note(self, request: bytes) -> None:
+        """Take receipts out of what a worker sends to SQS."""
+        self._known |= {found.decode() for found in _RECEIPT.findall(request)}
+
+    async def show_all(self, sqs: "SQSClient", url: str) -> None:
+        """Make all that is hidden visible now: a worker may have hidden it for many minutes."""
+        for receipt in list(self._known):
+            try:
+                await sqs.change_message_visibility(
+                    QueueUrl=url, ReceiptHandle=receipt, VisibilityTimeout=0
+                )
+            except ClientError:
+                self._known.discard(receipt)  # its message has been deleted
 
 
 async def set_max_receives(sqs: "SQSClient", queues: QueuePair, count: int) -> None:

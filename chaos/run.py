@@ -17,7 +17,7 @@ from chaos.audit import Digest, Findings
 from chaos.clips import Content, make_contents
 from chaos.fleet import Fleet, seated, worker_environment
 from chaos.monkey import Monkey, Orphan
-from chaos.queue import count_messages, set_max_receives, take_all
+from chaos.queue import Receipts, count_messages, set_max_receives, take_all
 from chaos.traffic import Traffic
 from poller.local import resources
 from poller.local.resources import Clients
@@ -41,7 +41,9 @@ _MAX_RECEIVES = 1000
 """Likewise: the queue's own limit would take what the monkey has disturbed ten times."""
 _OPEN_UPLOADS = 6
 _REFERENCE_SECONDS = 180
-_QUIET_SECONDS = 900
+_QUIET_SECONDS = 300
+_SHOW_SECONDS = 15
+"""How often what is hidden is brought back in the calm: a duplicate may wait for an hour."""
 _COUNT_DONE = "SELECT count(*) FROM analyses WHERE state = 'done'"
 _DONE = """
 SELECT object_key, revision FROM analyses JOIN videos v ON v.id = video_id WHERE state = 'done'
@@ -117,6 +119,7 @@ class _Storm:
     contents: list[Content]
     report: Report
     say: Say
+    receipts: Receipts = field(default_factory=Receipts)
     takeovers: dict[Orphan, float] = field(default_factory=dict)
     unfinished: int = 0
 
@@ -133,6 +136,8 @@ class _Storm:
             may_crash_postgres=bool(self.stack.servers),
             interval_seconds=self.plan.interval_seconds,
         )
+        for seat in self.fleet.seats:
+            seat.links["sqs"].on_request = self.receipts.note
         keeping = asyncio.create_task(self.fleet.keep(), name="fleet")
         self.say("References: each video once, undisturbed")
         references = await self._make_references(traffic)
@@ -155,7 +160,8 @@ class _Storm:
         for content in self.contents:
             await traffic.put(f"reference/{content.name}.x.mp4", content)
         async with asyncio.timeout(_REFERENCE_SECONDS):
-            while await self.database.fetchval(_COUNT_DONE) < len(self.contents):
+            # It is the database that knows.
+            while await self.database.fetchval(_COUNT_DONE) < len(self.contents):  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
         rows = await audit.read_analyses(self.database)
         return {row["revision"]: audit.digest(row) for row in rows}
@@ -172,7 +178,7 @@ class _Storm:
                 said = time.monotonic()
                 self.say(
                     f"  {sum(monkey.done.values())} disturbances, {len(traffic.uploads)} uploads,"
-                    f" {self.unfinished} open"
+                    f" {self.unfinished} of them open"
                 )
             await asyncio.sleep(0.25)
 
@@ -191,21 +197,19 @@ class _Storm:
         )
 
     async def _settle(self) -> None:
-        """Wait until the queue is empty: hidden messages come back in their own time."""
-        started = time.monotonic()
-        said = started
-        while time.monotonic() < started + _QUIET_SECONDS:
-            visible, hidden = await count_messages(self.clients.sqs, self.stack.queues.url)
-            if visible + hidden == 0:
+        """Wait until the queue is empty; what duplicates wait for is cut short."""
+        started = shown = time.monotonic()
+        sqs, url = self.clients.sqs, self.stack.queues.url
+        while sum(waiting := await count_messages(sqs, url)):
+            now = time.monotonic()
+            if now > started + _QUIET_SECONDS:
+                self.report.findings.stuck.append(f"{sum(waiting)} messages")
                 break
-            if time.monotonic() - said >= 10:
-                said = time.monotonic()
-                self.say(f"  calm: {visible} messages visible, {hidden} hidden")
+            if now > shown + _SHOW_SECONDS:
+                shown = now
+                self.say(f"  {waiting[0]} messages are visible, {waiting[1]} hidden")
+                await self.receipts.show_all(sqs, url)
             await asyncio.sleep(0.5)
-        else:
-            self.report.findings.stuck.append(
-                f"{visible} + {hidden} messages after {_QUIET_SECONDS} s"
-            )
         self.report.quiet_seconds = time.monotonic() - started
 
     async def _audit(

@@ -1,7 +1,7 @@
 """A TCP proxy that can refuse, cut and hold: faults that a real server will not produce."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
@@ -30,6 +30,8 @@ class Proxy:
         self._allowance: int | None = None
         self._trap: _Trap | None = None
         self._sprung = asyncio.Event()
+        self.on_request: Callable[[bytes], None] = lambda _: None
+        """Called with what clients send, piece by piece."""
         self.port = 0
 
     def cut(self) -> None:
@@ -108,7 +110,10 @@ class Proxy:
             if self._allowance <= 0:
                 self.hold()
                 self._sprung.set()
-        if is_request and self._trap is not None and self._trap.marker in data:
+        if not is_request:
+            return
+        self.on_request(data)
+        if self._trap is not None and self._trap.marker in data:
             self._trap.stops.clear()
             self._trap = None
             self._sprung.set()
