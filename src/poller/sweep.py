@@ -19,8 +19,8 @@ class Step(StrEnum):
     SENT = "sent again"
     SUPERSEDED = "superseded"
     """It was overtaken: newer bytes or another pipeline made it needless."""
-    WAITING = "sent before"
-    """It was sent again lately, and is not due yet."""
+    WAITING = "not due yet"
+    """It was announced lately."""
     TAKEN = "taken"
     """Somebody else sent it, or took it up, at this very moment."""
 

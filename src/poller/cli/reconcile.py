@@ -20,7 +20,7 @@ from poller.sweep import Step, Terms, sweep_bucket, sweep_stalled
 _SAID = {
     Step.SENT: "sent again",
     Step.SUPERSEDED: "superseded: it has newer bytes or another pipeline's results",
-    Step.WAITING: "sent again before, waiting",
+    Step.WAITING: "not due yet",
     Step.TAKEN: "taken up meanwhile",
 }
 
@@ -59,13 +59,13 @@ class Report:
             if self.steps[step]:
                 work.add_row(said, str(self.steps[step]))
         if not self.steps:
-            work.add_row("none", "0")
+            work.add_row("none seen", "0")
         letters = Table("reason", "dropped: analysed", "left", title=self._title("DLQ"))
         for reason in sorted(self.tally.dropped | self.tally.kept):
             dropped, kept = self.tally.dropped[reason], self.tally.kept[reason]
             letters.add_row(reason, str(dropped), str(kept))
         if not self.tally.dropped | self.tally.kept:
-            letters.add_row("the DLQ is empty", "0", "0")
+            letters.add_row("none seen", "0", "0")
         return [work, letters]
 
     def _progress(self) -> None:

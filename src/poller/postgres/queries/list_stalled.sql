@@ -10,7 +10,7 @@ SELECT v.bucket, v.object_key, v.resent_at, a.id AS analysis_id, a.state, a.sinc
            SELECT FROM analyses newer
            WHERE newer.video_id = v.id
              AND (newer.object_modified_at > a.object_modified_at
-                  OR (newer.object_modified_at = a.object_modified_at AND newer.state = 'done'))
+                  OR (newer.revision = a.revision AND newer.state = 'done'))
        ) AS is_overtaken
 FROM videos v
 JOIN (
@@ -18,11 +18,11 @@ JOIN (
     FROM analyses
     WHERE state IN ('processing', 'retry')
 ) a ON a.video_id = v.id
-WHERE a.since <= clock_timestamp() - $1
+WHERE a.since <= clock_timestamp() - $1::interval
 UNION ALL
 SELECT v.bucket, v.object_key, v.resent_at, NULL, NULL, v.created_at, clock_timestamp(), false
 FROM videos v
-WHERE v.created_at <= clock_timestamp() - $1
+WHERE v.created_at <= clock_timestamp() - $1::interval
   AND v.created_at > clock_timestamp() - interval '14 days'
   AND NOT EXISTS (SELECT FROM analyses a WHERE a.video_id = v.id)
 ORDER BY resent_at NULLS FIRST, since

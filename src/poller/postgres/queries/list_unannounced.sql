@@ -9,3 +9,4 @@ WHERE NOT EXISTS (
     SELECT FROM analyses a
     WHERE a.video_id = v.id AND a.object_modified_at >= date_trunc('second', listed.modified_at)
 )
+ORDER BY listed.object_key
