@@ -164,6 +164,7 @@ async def seated(
                 target = environment.get(variable, environment["AWS_ENDPOINT_URL"])
                 urls[variable], links[system] = await stack.enter_async_context(proxied(target))
             work_dir = directory / f"work-{number}"
+            work_dir.mkdir()
             seats.append(Seat(number, {**environment, **urls}, links, logs, work_dir))
         try:
             yield Fleet(seats)

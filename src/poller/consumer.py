@@ -75,6 +75,7 @@ class Consumer:
         self.stopped_at: float | None = None
         """Monotonic time of the first `stop`."""
         self._leave_by = math.inf
+        self._receive_ends_at: float | None = None
 
     @property
     def has_free_slot(self) -> bool:
@@ -85,6 +86,13 @@ class Consumer:
     def should_receive(self) -> bool:
         """Whether receives should be completing: not while something else is being waited for."""
         return self.has_free_slot and self.outage in (None, "sqs")
+
+    @property
+    def receive_seconds_left(self) -> float | None:
+        """How long the open receive may still take, while one is open."""
+        if self._receive_ends_at is None:
+            return None
+        return max(0.0, self._receive_ends_at - asyncio.get_running_loop().time())
 
     def stop(self, by: float = math.inf) -> None:
         """Receive no more, and end the drain by `by` (monotonic); the earliest of all counts."""
@@ -126,6 +134,7 @@ class Consumer:
             await asyncio.wait(self._jobs, timeout=RELEASE_SECONDS)
 
     async def _receive(self) -> list[Message]:
+        self._receive_ends_at = asyncio.get_running_loop().time() + self._intake.wait_seconds
         try:
             messages = await self._inbox.receive(
                 limit=self._intake.slots - len(self._jobs),
@@ -137,6 +146,8 @@ class Consumer:
             self.outage, self._missed = "sqs", None
             self.faults_in_a_row += 1
             return []
+        finally:
+            self._receive_ends_at = None
         if self.outage == "sqs":
             self.outage = None
         self.waiting_since = asyncio.get_running_loop().time()

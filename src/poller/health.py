@@ -1,7 +1,8 @@
 """HTTP: `/metrics`, `/healthz` (is it alive) and `/readyz` (can it work)."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from aiohttp import web
 from prometheus_client import generate_latest
@@ -13,14 +14,31 @@ Check = Callable[[], Awaitable[list[str]]]
 """Names what is wrong; empty when all is well."""
 
 
+@contextmanager
+def reserved(port: int) -> Iterator[socket.socket]:
+    """Take a TCP port on all IPv4 interfaces, any free one for 0, before what takes long to start.
+
+    Raises:
+        SettingsError: it is taken.
+    """
+    # One address family: with two, port 0 would be a different port in each.
+    with socket.socket(socket.AF_INET) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("0.0.0.0", port))  # noqa: S104 - Prometheus comes from outside
+        except OSError as error:
+            raise SettingsError([f"POLLER_HTTP_PORT={port}: {error.strerror}"]) from error
+        yield listener
+
+
 @asynccontextmanager
 async def serve(
-    port: int, alive: Check, ready: Check, refresh: Callable[[], None]
+    listener: socket.socket, alive: Check, ready: Check, refresh: Callable[[], None]
 ) -> AsyncIterator[int]:
-    """Serve on all IPv4 interfaces; yields the port, which differs from `port` where that is 0.
+    """Serve on a port that was reserved; yields its number.
 
     Args:
-        port: TCP port.
+        listener: of `reserved`.
         alive: what `/healthz` asks.
         ready: what `/readyz` asks.
         refresh: brings gauges up to date before a scrape.
@@ -37,13 +55,12 @@ async def serve(
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        # One address family: with two, port 0 would be a different port in each.
-        site = web.TCPSite(runner, "0.0.0.0", port)  # noqa: S104 - Prometheus comes from outside
+        port: int = listener.getsockname()[1]
         try:
-            await site.start()
-        except OSError as error:
+            await web.SockSite(runner, listener).start()
+        except OSError as error:  # somebody else has begun to listen there since
             raise SettingsError([f"POLLER_HTTP_PORT={port}: {error.strerror}"]) from error
-        yield runner.addresses[0][1]
+        yield port
     finally:
         await runner.cleanup()
 

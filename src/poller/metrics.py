@@ -1,6 +1,8 @@
 """Every metric of the service, declared once. An id or a URL is never a label."""
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+
+disable_created_metrics()  # a time of creation for each counter and label says nothing here
 
 MESSAGES_RECEIVED = Counter("poller_messages_received_total", "Messages received from the queue")
 MESSAGES_SETTLED = Counter(

@@ -64,6 +64,9 @@ async def _serve(settings: Settings) -> None:
 
 async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
     enter = stack.enter_async_context
+    # What is quickly checked comes first: the device takes seconds to start.
+    listener = stack.enter_context(health.reserved(settings.http_port))
+    workspace = stack.enter_context(open_workspace(settings.work_dir))
     long_poll = await enter(
         sqs.open_client(read_timeout=settings.wait_time_seconds + 5, attempts=1)
     )
@@ -88,7 +91,7 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
             heartbeats,
             _analyzer(settings, device),
             Results(work_pool),
-            stack.enter_context(open_workspace(settings.work_dir)),
+            workspace,
             Limits(settings.max_video_bytes, settings.max_attempts),
         ),
         Settlement(queue, dead_letters),
@@ -110,7 +113,7 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
         wait_seconds=settings.wait_time_seconds,
         lease_seconds=settings.lease_seconds,
     )
-    port = await enter(health.serve(settings.http_port, watch.alive, watch.ready, watch.refresh))
+    port = await enter(health.serve(listener, watch.alive, watch.ready, watch.refresh))
     await enter(watch_queues({"main": queue, "dlq": dead_letters}))
     for lack in missing():
         log.warning("decoder.cage_incomplete", without=lack)
@@ -197,5 +200,7 @@ def _watched_spot(consumer: Consumer) -> AbstractAsyncContextManager[None]:
 
 def _stop(consumer: Consumer, cause: str, by: float = math.inf) -> None:
     if consumer.stopped_at is None:
-        log.info("service.draining", cause=cause)
+        left = consumer.receive_seconds_left
+        awaited = None if left is None else f"awaited for at most {left:.0f} s"
+        log.info("service.draining", cause=cause, open_receive=awaited)
     consumer.stop(by)

@@ -18,7 +18,7 @@ def test_doctor_finds_everything_in_order(settings_env: dict[str, str]) -> None:
         ("✓", name)
         for name in (
             "settings", "queue", "dlq", "raw bucket", "results bucket", "database", "pgvector",
-            "device", "decoder", "cage", "http",
+            "work dir", "device", "decoder", "cage", "http",
         )
     ]  # fmt: skip
     assert "24 frames" in examined.stdout
@@ -32,24 +32,33 @@ def test_doctor_names_all_that_is_wrong(settings_env: dict[str, str]) -> None:
         "POLLER_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/d",
         "POLLER_DEVICE": "cuda",
         "CUDA_VISIBLE_DEVICES": "",
-        "POLLER_DECODER_MEMORY_BYTES": "1000000",
+        "POLLER_DECODER_MEMORY_BYTES": "1MB",
+        "POLLER_WORK_DIR": "/no/such/directory",
     }
 
     examined = run_poller(settings_env | wrong, "doctor")
 
     assert examined.returncode == 1
     assert set(re.findall(r"^✗ ([a-z ]+): ", examined.stdout, re.MULTILINE)) == {
-        "raw bucket", "results bucket", "database", "pgvector", "device", "decoder",
+        "raw bucket", "results bucket", "database", "pgvector", "work dir", "device",
+        "decoder",
     }  # fmt: skip
     assert "✓ queue: " in examined.stdout
+    assert "✗ device: it does not start: no CUDA device\n" in examined.stdout
 
 
 def test_doctor_without_a_queue(settings_env: dict[str, str]) -> None:
-    """Without a queue the checks of queue and DLQ name the variable to set."""
-    examined = run_poller(settings_env | {"POLLER_QUEUE_URL": ""}, "doctor")
+    """Without a queue the checks of queue and DLQ name the variable to set, and what was typed."""
+    mistyped = {"POLLER_QUEUE_URL": "", "POLLER_QUEUE": "http://q"}
+
+    examined = run_poller(settings_env | mistyped, "doctor")
 
     assert examined.returncode == 1
     assert examined.stdout.count("set POLLER_QUEUE_URL") == 2
+    assert (
+        "! settings: unknown setting POLLER_QUEUE; did you mean POLLER_QUEUE_URL?\n"
+        in examined.stdout
+    )
 
 
 async def test_doctor_wants_the_migrations(

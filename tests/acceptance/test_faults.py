@@ -141,6 +141,7 @@ async def test_sigterm_releases_what_it_cannot_finish(
     await shop.upload(make_clip(tmp_path / "long.mp4", seconds=240, size="640x360"), "long.mp4")
     await shop.announce("long.mp4")
 
+    (tmp_path / "work").mkdir()
     async with running(
         settings_env, sample_fps="all", drain_seconds="11", work_dir=str(tmp_path / "work")
     ) as service:
@@ -193,7 +194,7 @@ async def test_sigterm_finishes_what_it_can(
     async with running(settings_env, sample_fps="all") as service:
         await service.started_decoding()
         stopping = asyncio.create_task(service.stop())
-        await service.logged("service.draining")
+        await service.logged("service.draining", open_receive="awaited for at most 1 s")
         await shop.announce("a.mp4", 84)
         status = await stopping
         again = await shop.take()
@@ -217,7 +218,8 @@ async def test_sigterm_finishes_what_it_can(
         ({"database_url": "mysql://h/d"}, "POLLER_DATABASE_URL: must look like postgresql://"),
         ({"database_url": "postgresql://h:no/d"}, "POLLER_DATABASE_URL"),
         ({"queue_url": "uploads"}, "POLLER_QUEUE_URL: must be the queue's URL"),
-        ({"work_dir": "/dev/null/x"}, "POLLER_WORK_DIR=/dev/null/x: "),
+        ({"work_dir": "/dev/null/x"}, "POLLER_WORK_DIR=/dev/null/x: there is no such directory"),
+        ({"work_dir": "/proc"}, "POLLER_WORK_DIR=/proc: "),
         ({"drain_seconds": "10.9"}, "POLLER_DRAIN_SECONDS (10.9) must be at least 10 more"),
     ],
 )
@@ -235,6 +237,16 @@ async def test_wrong_settings(
     assert said in service.lines[0]["event"]
 
 
+async def test_a_setting_that_means_nothing(settings_env: dict[str, str]) -> None:
+    """It is logged, with the one that was probably meant, and the service runs all the same."""
+    async with running(settings_env, devise="cpu") as service:
+        await service.logged("setting.unknown", name="POLLER_DEVISE", nearest="POLLER_DEVICE")
+        await service.logged("service.started")
+        _, metrics = await service.get("/metrics")
+
+    assert "_created" not in metrics
+
+
 async def test_a_queue_without_a_dlq(settings_env: dict[str, str], clients: Clients) -> None:
     """There would be nowhere to put what cannot be analysed: refused at the start."""
     made = await clients.sqs.create_queue(QueueName="test-without-dlq")
@@ -250,10 +262,11 @@ async def test_a_queue_without_a_dlq(settings_env: dict[str, str], clients: Clie
 
 
 async def test_a_port_that_is_taken(settings_env: dict[str, str]) -> None:
-    """One line that names the setting."""
+    """One line that names the setting, before anything else is started or asked."""
+    away = {"queue_url": "http://127.0.0.1:1/0/q", "database_url": "postgresql://u@127.0.0.1:1/d"}
     with socket.create_server(("0.0.0.0", 0)) as taken:  # noqa: S104 - as the service does
         port = str(taken.getsockname()[1])
-        async with running(settings_env, http_port=port) as service:
+        async with running(settings_env, http_port=port, **away) as service:
             async with asyncio.timeout(60):
                 status = await service.process.wait()
             await service.stop()

@@ -105,6 +105,7 @@ async def test_unusable_files_go_to_the_dlq(
         await shop.upload(path, name)
         await shop.announce(name)
 
+    (tmp_path / "work").mkdir()
     async with running(settings_env, work_dir=str(tmp_path / "work")):
         letters = await shop.dead_letters(len(files))
         left = list((tmp_path / "work").glob("*/*/*"))

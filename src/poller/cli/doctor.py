@@ -1,5 +1,7 @@
 """`poller doctor`: everything that `poller run` needs, one line each."""
 
+import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -9,6 +11,7 @@ from uuid import uuid4
 
 import aiohttp
 import numpy as np
+from pydantic import ByteSize
 from rich.console import Console
 
 from inference.confinement import missing
@@ -22,7 +25,7 @@ from poller.cli.access import database_url, open_objects, open_queues
 from poller.errors import PermanentError, RetryableError, SettingsError, UnavailableError
 from poller.postgres import migrations
 from poller.postgres.pool import connect
-from poller.settings import Settings, load, require
+from poller.settings import Settings, find_unknown, load, require
 
 Check = Callable[[Settings], Awaitable[str]]
 """Returns what is there, or raises what is wrong."""
@@ -50,6 +53,9 @@ async def doctor() -> int:
             console.print(f"[red]✗[/] settings: {line}")
         return 1
     console.print("[green]✓[/] settings: they fit together")
+    for name, meant in find_unknown(os.environ).items():
+        hint = f"; did you mean {meant}?" if meant else ""
+        console.print(f"[yellow]![/] settings: unknown setting {name}{hint}")
     results = [await _report(console, name, check, settings) for name, check in CHECKS.items()]
     return 0 if all(results) else 1
 
@@ -119,6 +125,29 @@ async def check_pgvector(settings: Settings) -> str:
     return str(version)
 
 
+async def check_work_dir(settings: Settings) -> str:
+    """The directory for fetched videos is there and may be written to.
+
+    Little room is said, and is no fault: few videos are as large as they may be.
+    """
+    directory = Path(settings.work_dir or tempfile.gettempdir())
+    try:
+        with tempfile.TemporaryDirectory(dir=directory):
+            free = shutil.disk_usage(directory).free
+    except OSError as error:
+        raise SettingsError([f"POLLER_WORK_DIR={directory}: {error.strerror}"]) from error
+    largest = settings.max_video_bytes * settings.max_concurrent_videos
+    enough = (
+        ""
+        if free >= largest
+        else (
+            f", less than {settings.max_concurrent_videos} videos of POLLER_MAX_VIDEO_BYTES take:"
+            f" {ByteSize(largest).human_readable()}"
+        )
+    )
+    return f"{directory}, {ByteSize(free).human_readable()} free{enough}"
+
+
 async def check_device(settings: Settings) -> str:
     """The device process starts: torch loads and the device is there."""
     device = Device(settings.device)
@@ -137,7 +166,7 @@ async def check_decoder(settings: Settings) -> str:
         total_seconds=_CLIP_SECONDS,
         memory_bytes=settings.decoder_memory_bytes,
     )
-    with tempfile.TemporaryDirectory(dir=settings.work_dir) as directory:
+    with tempfile.TemporaryDirectory() as directory:
         clip = Path(directory) / "clip.mp4"
         picture = np.full((_CLIP_SIDE, _CLIP_SIDE, 3), 128, np.uint8)
         write_video(clip, enumerate([picture] * _CLIP_FRAMES))
@@ -206,7 +235,7 @@ async def _check_bucket(bucket: str) -> str:
             # Without ListBucket a missing object is forbidden, and a typing error looks like one.
             if error.reason != "object_missing":
                 raise
-    return f"{bucket} may be read"
+    return f"{bucket} may be read; not checked: writing, which would announce an upload"
 
 
 CHECKS: dict[str, Check] = {
@@ -216,6 +245,7 @@ CHECKS: dict[str, Check] = {
     "results bucket": check_results_bucket,
     "database": check_database,
     "pgvector": check_pgvector,
+    "work dir": check_work_dir,
     "device": check_device,
     "decoder": check_decoder,
     "cage": check_cage,
