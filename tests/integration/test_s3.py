@@ -176,3 +176,18 @@ async def test_a_body_that_ends_early_is_an_outage(
         await objects.fetch(longer, tmp_path / "video", lambda: None)
 
     assert away.value.system == "s3"
+
+
+async def test_a_disk_that_fills_up_meanwhile(
+    objects: Objects, clients: Clients, bucket: str, tmp_path: Path
+) -> None:
+    """The kernel refuses a write in the middle of the body: the disk is away, not S3."""
+    await clients.s3.put_object(Bucket=bucket, Key="k", Body=BYTES * 10)
+    revision = await objects.head(bucket, "k")
+    full = tmp_path / "video"
+    full.symlink_to("/dev/full")
+
+    with pytest.raises(UnavailableError, match="No space left") as away:
+        await objects.fetch(revision, full, lambda: None)
+
+    assert away.value.system == "disk"

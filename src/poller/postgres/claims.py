@@ -11,6 +11,9 @@ from poller.rules.failure import DEVICE_FAULT
 from poller.rules.identity import STRENGTH, ExternalId, Source, is_conflict
 from poller.rules.message import VideoRequest
 
+_ANSWER_SECONDS = 20.0
+"""For statements of one row, twice what they may wait for another's lock."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
@@ -80,7 +83,7 @@ class Claims:
             UnavailableError: Postgres is away.
         """
         offered = request.external_id
-        async with acquired(self._pool) as connection:
+        async with acquired(self._pool, seconds=_ANSWER_SECONDS) as connection:
             row = await connection.fetchrow(
                 query("bind_video"),
                 request.bucket,
@@ -133,7 +136,7 @@ class Claims:
     async def _claim_once(
         self, key: tuple[UUID, str, str], arguments: tuple[object, ...], modified_at: datetime
     ) -> Claimed | Held | Terminal:
-        async with acquired(self._pool) as connection:
+        async with acquired(self._pool, seconds=_ANSWER_SECONDS) as connection:
             granted = await connection.fetchrow(query("claim"), *arguments)
             if granted is not None:
                 await connection.execute(query("supersede_older"), *key, modified_at)
@@ -158,7 +161,7 @@ class Claims:
             LeaseLostError: another worker holds the lease, or the analysis is terminal.
             UnavailableError: Postgres is away.
         """
-        async with acquired(self._pool) as connection:
+        async with acquired(self._pool, seconds=_ANSWER_SECONDS) as connection:
             extended = await connection.fetchval(
                 query("extend_lease"), claim.analysis_id, claim.token, self._lease, progress
             )
@@ -202,7 +205,7 @@ class Claims:
         Raises:
             UnavailableError: Postgres is away.
         """
-        async with acquired(self._pool) as connection:
+        async with acquired(self._pool, seconds=_ANSWER_SECONDS) as connection:
             await connection.execute(
                 query("fail_unheld"),
                 request.bucket,
@@ -219,7 +222,7 @@ class Claims:
         Raises:
             UnavailableError: it gives none.
         """
-        async with acquired(self._pool) as connection:
+        async with acquired(self._pool, seconds=_ANSWER_SECONDS) as connection:
             await connection.execute("SELECT 1")
 
     async def supersede(self, claim: Claimed) -> None:
@@ -236,7 +239,7 @@ class Claims:
         wait: timedelta | None = None,
         refund: int = 0,
     ) -> None:
-        async with acquired(self._pool) as connection:
+        async with acquired(self._pool, seconds=_ANSWER_SECONDS) as connection:
             released = await connection.fetchval(
                 query("release"),
                 claim.analysis_id,

@@ -110,19 +110,29 @@ async def opened(database_url: DatabaseUrl, *, max_size: int) -> AsyncIterator[P
 
 
 @asynccontextmanager
-async def acquired(pool: Pool) -> AsyncIterator[Connection]:
-    """Borrow a connection, for a bounded wait, with outages translated."""
+async def acquired(pool: Pool, *, seconds: float | None = None) -> AsyncIterator[Connection]:
+    """Borrow a connection, for a bounded wait, with outages translated.
+
+    `seconds` bounds the wait and the body together, for statements that are short when all is
+    well: a server that accepts and does not answer is away.
+    """
     with outages_translated():
-        connection = await pool.acquire(timeout=_ACQUIRE_SECONDS)
-        try:
+        async with asyncio.timeout(seconds), _borrowed(pool) as connection:
             yield connection
-        except (TimeoutError, asyncio.CancelledError):
-            # A server that does not answer would not answer a request to cancel either, and
-            # asyncpg would wait for that before it gives the connection back.
-            connection.terminate()
-            raise
-        finally:
-            await pool.release(connection, timeout=_RELEASE_SECONDS)
+
+
+@asynccontextmanager
+async def _borrowed(pool: Pool) -> AsyncIterator[Connection]:
+    connection = await pool.acquire(timeout=_ACQUIRE_SECONDS)
+    try:
+        yield connection
+    except (TimeoutError, asyncio.CancelledError):
+        # A server that does not answer would not answer a request to cancel either, and
+        # asyncpg would wait for that before it gives the connection back.
+        connection.terminate()
+        raise
+    finally:
+        await pool.release(connection, timeout=_RELEASE_SECONDS)
 
 
 async def _close(pool: Pool) -> None:
