@@ -49,10 +49,15 @@ class Seat:
         """The name that its worker gives itself in `lease_owner`."""
         return f"{socket.gethostname()}:{self.process.pid if self.process else 0}"
 
+    @property
+    def log(self) -> Path:
+        """What its worker says."""
+        return self.logs / f"{self.number}-{self.starts:03}.log"
+
     async def start(self) -> None:
         """Start a worker; it needs some seconds before it receives."""
         self.starts += 1
-        with (self.logs / f"{self.number}-{self.starts:03}.log").open("wb") as log:
+        with self.log.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "poller", "run"),
                 env={**self.environment, "POLLER_WORK_DIR": str(self.work_dir)},
@@ -82,7 +87,6 @@ class Fleet:
     seats: list[Seat]
     pause_seconds: float = 1.0
     """Between the end of a worker and the start of the next."""
-    exits: list[int] = field(default_factory=list)
     _seen: set[psutil.Process] = field(default_factory=set)
     _is_kept: bool = True
 
@@ -97,7 +101,8 @@ class Fleet:
         while self._is_kept:
             await seat.start()
             assert seat.process is not None  # noqa: S101 - just started
-            self.exits.append(await seat.process.wait())
+            if await seat.process.wait() == 2:
+                raise RuntimeError(f"wrong settings; {seat.log} says which")
             await asyncio.sleep(self.pause_seconds)
 
     async def _watch(self) -> None:
@@ -164,6 +169,7 @@ async def seated(
                 target = environment.get(variable, environment["AWS_ENDPOINT_URL"])
                 urls[variable], links[system] = await stack.enter_async_context(proxied(target))
             work_dir = directory / f"work-{number}"
+            work_dir.mkdir()
             work_dir.mkdir()
             seats.append(Seat(number, {**environment, **urls}, links, logs, work_dir))
         try:

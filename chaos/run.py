@@ -124,37 +124,41 @@ class _Storm:
     unfinished: int = 0
 
     async def run(self) -> None:
+        """All of it, until the last worker has left."""
         random = Random(self.plan.seed)
-        traffic = Traffic(
-            self.clients, self.stack.bucket, self.stack.queues.url, random, self.contents
-        )
+        stack = self.stack
+        traffic = Traffic(self.clients, stack.bucket, stack.queues.url, random, self.contents)
         monkey = Monkey(
             self.fleet,
             self.database,
             random,
             LEASE_SECONDS,
-            may_crash_postgres=bool(self.stack.servers),
+            may_crash_postgres=bool(stack.servers),
             interval_seconds=self.plan.interval_seconds,
         )
         for seat in self.fleet.seats:
             seat.links["sqs"].on_request = self.receipts.note
-        keeping = asyncio.create_task(self.fleet.keep(), name="fleet")
-        self.say("References: each video once, undisturbed")
-        references = await self._make_references(traffic)
-        watching = asyncio.create_task(self._watch(monkey, traffic), name="watch")
-        self.say(f"Chaos for {self.plan.seconds:g} s")
         async with asyncio.TaskGroup() as group:
-            group.create_task(monkey.run(self.plan.seconds))
-            group.create_task(
-                traffic.run(self.plan.seconds, lambda: self.unfinished, _OPEN_UPLOADS)
-            )
-        await self._settle()
-        watching.cancel()
-        statuses = await self.fleet.leave()
-        keeping.cancel()
-        await asyncio.wait([watching, keeping])
+            keeping = group.create_task(self.fleet.keep(), name="fleet")
+            self.say("References: each video once, undisturbed")
+            references = await self._make_references(traffic)
+            watching = group.create_task(self._watch(monkey, traffic), name="watch")
+            await self._disturb(monkey, traffic)
+            await self._settle()
+            watching.cancel()
+            statuses = await self.fleet.leave()
+            keeping.cancel()
         await self._audit(traffic, references, statuses)
         self._count(monkey, traffic)
+
+    async def _disturb(self, monkey: Monkey, traffic: Traffic) -> None:
+        seconds = self.plan.seconds
+        self.say(f"Chaos for {seconds:g} s")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(monkey.run(seconds), name="monkey")
+            group.create_task(
+                traffic.run(seconds, lambda: self.unfinished, _OPEN_UPLOADS), name="traffic"
+            )
 
     async def _make_references(self, traffic: Traffic) -> dict[str, Digest]:
         for content in self.contents:

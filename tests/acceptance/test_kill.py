@@ -5,6 +5,7 @@ and holds it, or the reply to it; so the service stands still right there, and i
 """
 
 import asyncio
+import hashlib
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -28,6 +29,7 @@ ADDRESSES = {
 }
 DELETE, SEND = b"AmazonSQS.DeleteMessage", b"AmazonSQS.SendMessage"
 FENCE = b"SET state = 'done'"
+COMMIT = b"COMMIT;\x00"  # the message; comments in other statements have the word too
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +38,22 @@ class Arrow:
 
     name: str
     system: str
-    hold: Callable[[Proxy], None]
+    hold: Callable[[Proxy, bytes], None]
+    """Given the proxy, and the object's revision, which only the claim sends as a value."""
     attempts: int = 2
     """Counted in the end: two, where the killed worker had the claim and no result."""
 
 
 ARROWS = [
-    Arrow("received", "postgres", lambda p: p.hold_requests_at(b"INSERT INTO videos"), 1),
-    Arrow("claimed, unaware", "postgres", lambda p: p.hold_replies_at(b"INSERT INTO analyses")),
-    Arrow("claimed", "s3", lambda p: p.hold_requests_at(b"GET /")),
-    Arrow("fetching", "s3", lambda p: p.hold_after(100_000)),
-    Arrow("copied", "postgres", lambda p: p.hold_requests_at(FENCE)),
-    Arrow("fenced", "postgres", lambda p: p.hold_requests_at(b"COMMIT")),
-    Arrow("committed, unaware", "postgres", lambda p: p.hold_replies_at(b"COMMIT"), 1),
-    Arrow("committed", "sqs", lambda p: p.hold_requests_at(DELETE), 1),
-    Arrow("deleted, unaware", "sqs", lambda p: p.hold_replies_at(DELETE), 1),
+    Arrow("received", "postgres", lambda p, _: p.hold_requests_at(b"INSERT INTO videos"), 1),
+    Arrow("claimed, unaware", "postgres", lambda p, revision: p.hold_replies_at(revision)),
+    Arrow("claimed", "s3", lambda p, _: p.hold_requests_at(b"GET /")),
+    Arrow("fetching", "s3", lambda p, _: p.hold_after(100_000)),
+    Arrow("copied", "postgres", lambda p, _: p.hold_requests_at(FENCE)),
+    Arrow("fenced", "postgres", lambda p, _: p.hold_requests_at(COMMIT)),
+    Arrow("committed, unaware", "postgres", lambda p, _: p.hold_replies_at(COMMIT), 1),
+    Arrow("committed", "sqs", lambda p, _: p.hold_requests_at(DELETE), 1),
+    Arrow("deleted, unaware", "sqs", lambda p, _: p.hold_replies_at(DELETE), 1),
 ]
 
 
@@ -162,7 +165,11 @@ async def test_killed_at(
     await shop.announce("a.mp4", 84)
     await clock.start()
 
-    async with standing_still(settings_env, arrow.system, arrow.hold) as (service, proxy):
+    revision = hashlib.md5(clip.read_bytes(), usedforsecurity=False).hexdigest().encode()
+
+    async with standing_still(
+        settings_env, arrow.system, lambda proxy: arrow.hold(proxy, revision)
+    ) as (service, proxy):
         await service.stop(signal.SIGKILL)
         proxy.cut()
     await finish(shop, settings_env, clock, "a.mp4")
@@ -199,7 +206,7 @@ async def test_a_fence_that_nobody_releases(
     await clock.start()
 
     async with standing_still(
-        settings_env, "postgres", lambda proxy: proxy.hold_requests_at(b"COMMIT")
+        settings_env, "postgres", lambda proxy: proxy.hold_requests_at(COMMIT)
     ) as (service, _):
         await service.stop(signal.SIGKILL)
         await finish(shop, settings_env, clock, "a.mp4")
@@ -218,7 +225,7 @@ async def test_a_lost_reply_to_the_commit(
     await clock.start()
 
     async with standing_still(
-        settings_env, "postgres", lambda proxy: proxy.hold_replies_at(b"COMMIT")
+        settings_env, "postgres", lambda proxy: proxy.hold_replies_at(COMMIT)
     ) as (service, proxy):
         proxy.cut()
         proxy.restore()
