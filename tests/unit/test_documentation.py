@@ -1,16 +1,23 @@
 """What the reference says exists, and what exists it says."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
+from prometheus_client.metrics import MetricWrapperBase
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from poller import metrics
+from poller.cli import app
+from poller.rules.failure import DEVICE_FAULT
 from poller.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text("utf-8")
+RUNBOOK = (ROOT / "docs" / "runbook.md").read_text("utf-8")
 
 
 def test_every_setting_is_documented() -> None:
@@ -29,8 +36,8 @@ def test_every_metric_is_documented() -> None:
     assert documented == {f.name + "_total" * (f.type == "counter") for f in families}
 
 
-def test_every_reason_is_documented() -> None:
-    """A reason that the code gives to the DLQ has its line of advice."""
+def given_reasons() -> set[str]:
+    """What the code gives to the DLQ."""
     errors = "PermanentError|RetryableError|DecoderFailedError|VideoRejectedError|_RejectedError"
     givers = f"{errors}|Reject|Fail"
     given = set()
@@ -39,12 +46,76 @@ def test_every_reason_is_documented() -> None:
             continue  # what a command says goes to nobody's DLQ
         text = path.read_text("utf-8")
         given |= set(re.findall(rf'(?:{givers})\(\s*"(\w+)"', text))
-
-    assert len(given) > 12
-    assert {reason for reason in given if f"`{reason}`" not in REFERENCE} == set()
+    return given | {DEVICE_FAULT}
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/architecture.md", "docs/decisions.md"])
+def rows_of(text: str) -> set[str]:
+    """The names in code in the first column of any table."""
+    firsts = re.findall(r"^\| (`[^|]+`) \|", text, re.MULTILINE)
+    return {name for first in firsts for name in re.findall(r"`([^`]+)`", first)}
+
+
+@pytest.mark.parametrize("text", [REFERENCE, RUNBOOK], ids=["reference", "runbook"])
+def test_every_reason_is_documented(text: str) -> None:
+    """A reason that the code gives to the DLQ has its row of advice."""
+    given = given_reasons()
+
+    assert len(given) > 20
+    assert given - rows_of(text) == set()
+
+
+def test_the_runbook_knows_every_error_that_is_counted() -> None:
+    """Also those that are no reason: outages, bugs, what comes back by itself."""
+    sources = (ROOT / "src" / "poller").rglob("*.py")
+    text = "".join(path.read_text("utf-8") for path in sources)
+    counted = set(re.findall(r'ERRORS\.labels\("(\w+)"\)', text))
+    counted |= set(re.findall(r'GiveBack\([^"()]*(?:\([^()]*\))?[^"()]*"(\w+)"', text))
+    counted |= set(re.findall(r'LEASE_LOST.*|LeaseLostError\("(\w+)"\)', text)) - {""}
+    counted |= set(re.findall(r'\breason="(\w+)"', text))
+
+    assert counted >= {"internal", "settle", "interrupted", "fence", "heartbeat"}
+    assert counted - rows_of(RUNBOOK) == set()
+
+
+def test_the_runbook_names_what_there_is() -> None:
+    """Metrics with their labels, settings, and headings to go to."""
+    families = {f.name: f for f in REGISTRY.collect() if f.name.startswith("poller_")}
+    labels = {
+        collector._name: set(collector._labelnames)
+        for collector in vars(metrics).values()
+        if isinstance(collector, MetricWrapperBase)
+    }
+    settings = {f"POLLER_{name.upper()}" for name in Settings.model_fields}
+    headings = re.findall(r"^##+ (.+)$", RUNBOOK, re.MULTILINE)
+    slugs = {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
+
+    for name, selector in re.findall(r"\b(poller_\w+)(?:\{([^}]*)\})?", RUNBOOK):
+        plain = re.sub(r"_(total|sum|count|bucket)$", "", name)
+        assert plain in families, name
+        assert set(re.findall(r"(\w+)=", selector)) <= labels[plain], name
+    assert set(re.findall(r"\bPOLLER_\w+", RUNBOOK)) <= settings
+    assert set(re.findall(r"\]\(#([^)]+)\)", RUNBOOK)) <= slugs
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/reference.md", "docs/runbook.md"])
+def test_every_command_can_be_typed(name: str) -> None:
+    """With these arguments and options; a name alone is no command to type."""
+    text = (ROOT / name).read_text("utf-8")
+    lines = re.findall(r"^(?:\.venv/bin/)?poller (.+)$", text, re.MULTILINE)
+    lines += re.findall(r"`poller ([^` ]+ [^`]+)`", text)
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+
+    assert lines
+    for command, *arguments in (shlex.split(line, comments=True) for line in lines):
+        if command != "COMMAND":
+            with group.commands[command].make_context(command, arguments):
+                pass
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/architecture.md", "docs/decisions.md", "docs/runbook.md"]
+)
 def test_every_file_that_is_named_exists(name: str) -> None:
     """A map that leads nowhere is worse than none."""
     text = (ROOT / name).read_text("utf-8")
