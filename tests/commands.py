@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 
+from poller.cli.typed import command
 from poller.local.resources import Clients
 
 
@@ -24,6 +25,11 @@ def run_poller(
         timeout=150,
         cwd=cwd,
     )
+
+
+def shown_as() -> str:
+    """How the commands call themselves where they are run as `run_poller` does."""
+    return command("__main__.py")
 
 
 async def store_video(

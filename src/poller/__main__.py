@@ -3,6 +3,7 @@
 import sys
 
 from poller.cli import app
+from poller.cli.typed import as_typed
 from poller.errors import PermanentError, RetryableError, SettingsError, UnavailableError
 
 
@@ -18,7 +19,7 @@ def main() -> None:
 
 def _fail(lines: list[str], code: int) -> None:
     for line in lines:
-        sys.stderr.write(f"poller: {line}\n")
+        sys.stderr.write(f"poller: {as_typed(line)}\n")
     sys.exit(code)
 
 

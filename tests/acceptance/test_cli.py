@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 from tests.acceptance.conftest import Shop
 from tests.clips import make_clip
-from tests.commands import receive_all, run_poller, send_letter, store_video
+from tests.commands import receive_all, run_poller, send_letter, shown_as, store_video
 from tests.running import running
 
 from poller.cli.follow import follow
@@ -330,7 +330,7 @@ async def test_waiting_for_nobody_is_noticed() -> None:
 
     await follow(Console(file=shown), look, {("b", "k"): "k"}, 1.5, hint_seconds=0.5)
 
-    assert shown.getvalue().count("`poller run` must run") == 1
+    assert shown.getvalue().count(" run` must run for this queue") == 1
 
 
 async def test_submit_waits_no_longer_than_told(
@@ -343,7 +343,7 @@ async def test_submit_waits_no_longer_than_told(
     given_up = run_poller(settings_env, "submit", str(video), "--wait", "--timeout", "1")
 
     assert given_up.returncode == 1
-    assert "does `poller run` run?" in given_up.stdout
+    assert f"does `{shown_as()} run` run?" in given_up.stdout
 
 
 async def test_status_counts(
@@ -398,6 +398,25 @@ async def test_status_finds_a_video_by_any_name(
     assert video["external_id"] == "84"
     assert [event["event_type"] for event in video["events"]] == ["black"]
     assert "1:05.250" in table.stdout
+
+
+async def test_status_says_that_uploads_share_an_id(
+    settings_env: dict[str, str], database: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """Each of them is shown, with what other programs know it and its analysis by."""
+    await store_video(database, "one.mp4", "done", "84")
+    await store_video(database, "two.mp4", "failed", "84")
+
+    shared = run_poller(settings_env, "status", "84")
+    alone = run_poller(settings_env, "status", "one.mp4")
+    counted = run_poller(settings_env, "status")
+
+    videos = await database.fetch("SELECT id FROM videos")
+    assert "2 uploads are known as 84:\n" in shared.stdout
+    assert all(f"video_id: {row['id']}\n" in shared.stdout for row in videos)
+    assert "analysis_id: 1\n" in shared.stdout
+    assert "uploads are known" not in alone.stdout
+    assert "in flight or hidden" in counted.stdout
 
 
 async def test_status_of_an_unknown_video_fails(settings_env: dict[str, str]) -> None:

@@ -185,9 +185,10 @@ async def test_local_ends_when_a_server_does(start_local: StartLocal, tmp_path: 
 
 
 async def test_local_is_ready_with_an_empty_queue(start_local: StartLocal, tmp_path: Path) -> None:
-    """S3's test event is gone before anybody looks."""
+    """S3's test event is gone before anybody looks, and all of S3's files are in its directory."""
     local = await start_local(tmp_path)
     lines = (tmp_path / ".env.local").read_text().splitlines()
+    [bucket] = [line.split("=")[1] for line in lines if line.startswith("POLLER_RAW_BUCKET=")]
 
     shown = await asyncio.to_thread(
         run_poller,
@@ -199,6 +200,7 @@ async def test_local_is_ready_with_an_empty_queue(start_local: StartLocal, tmp_p
     await local.wait()
 
     assert set(json.loads(shown.stdout)["queues"]["queue"].values()) == {0}
+    assert not list(Path("/tmp").glob(f"*/{bucket}"))  # noqa: S108 - LocalStack's own choice
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from poller.cli.access import Queues, open_objects, open_queues, open_reports
 from poller.cli.demo_checks import Outcome, Upload, find_faults
 from poller.cli.follow import follow
 from poller.cli.local import LOGS
+from poller.cli.typed import command
 from poller.local.emulator import free_port
 from poller.local.keeper import KeptServer
 from poller.local.stack import Stack, running
@@ -74,8 +75,10 @@ def demo(*, keep: bool) -> int:
     console = Console(highlight=False)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    console.print("Making sample videos …")
-    samples = make_samples(_sample_directory())
+    directory = _sample_directory()
+    if not any(directory.iterdir()):
+        console.print("Making sample videos …")
+    samples = make_samples(directory)
     console.print("Starting S3, SQS and Postgres …")
     with running(LOGS) as stack:
         os.environ.update(stack.environment)
@@ -86,7 +89,7 @@ def demo(*, keep: bool) -> int:
             console.print(f"It took {time.monotonic() - started:.0f} s.", end=" ")
             console.print(f"The service's log: {LOGS / 'service.log'}", soft_wrap=True)
             if not keep:
-                console.print("To look around in it all: poller demo --keep")
+                console.print(f"To look around in it all: {command()} demo --keep", soft_wrap=True)
             else:
                 _stay(console, stack, service)
     return 1 if faults else 0
@@ -229,6 +232,12 @@ async def _show(
     names = {upload.where: upload.sample.name for upload in uploads}
     nearest = await reports.nearest_shots(list(analyses), _NEIGHBOURS)
     called = {analysis: names[where] for analysis, where in analyses.items()}
+    console.print(
+        "A score says how clear an event is, in a unit of its own kind: for a shot how much the"
+        " picture changed at its beginning, for motion the share of it that moves;"
+        " docs/analysis.md tells for each.",
+        soft_wrap=True,
+    )
     for upload in uploads:
         console.rule(f"{upload.sample.name}, id {upload.video_id}")
         console.print(_SHOWS[upload.sample.name])

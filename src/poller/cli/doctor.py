@@ -22,6 +22,7 @@ from inference.frames import FrameBatch
 from inference.samples import write_video
 from inference.slabs import Slabs
 from poller.cli.access import database_url, open_objects, open_queues
+from poller.cli.typed import as_typed
 from poller.errors import PermanentError, RetryableError, SettingsError, UnavailableError
 from poller.postgres import migrations
 from poller.postgres.pool import connect
@@ -65,7 +66,7 @@ async def _report(console: Console, name: str, check: Check, settings: Settings)
         try:
             found = await check(settings)
         except FAULTS as error:
-            fault = str(error).replace("\n", " ")
+            fault = as_typed(str(error).replace("\n", " "))
         else:
             console.print(f"[green]✓[/] {name}: ", end="")
             console.print(found, markup=False)

@@ -13,6 +13,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from poller.cli.typed import command
 from poller.postgres.reports import Row, Where
 
 TERMINAL = {"done", "failed", "superseded"}
@@ -58,7 +59,10 @@ async def follow(
                     for where, row in latest.items():
                         _show(progress, bars[where], row, is_finished=is_finished(row))
                     if silence.is_long({where: row["state"] for where, row in latest.items()}):
-                        console.print("Still waiting: `poller run` must run for this queue.")
+                        console.print(
+                            f"Still waiting: `{command()} run` must run for this queue.",
+                            soft_wrap=True,
+                        )
         except TimeoutError:
             return latest
     return latest

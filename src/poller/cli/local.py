@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from poller.cli.typed import command
 from poller.local.emulator import check_free
 from poller.local.stack import Stack, check_unclaimed, described, running
 
@@ -48,5 +49,6 @@ def _tell(console: Console, stack: Stack) -> None:
     for name, value in stack.environment.items():
         console.print(f"  {name}={value}", highlight=False, soft_wrap=True)
     console.print(f"Ready. These are in {ENVIRONMENT}; in another shell:")
-    console.print(f"  set -a; . ./{ENVIRONMENT}; set +a; poller run", highlight=False)
+    line = f"  set -a; . ./{ENVIRONMENT}; set +a; {command()} run"
+    console.print(line, highlight=False, soft_wrap=True)
     console.print("Ctrl-C ends it.")

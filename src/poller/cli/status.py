@@ -11,10 +11,13 @@ from poller.postgres.reports import Reports, Row
 from poller.settings import Settings, load
 
 _SHOWN = (
-    "external_id", "external_id_source", "revision", "pipeline", "attempts", "size_bytes",
-    "duration_seconds", "width", "height", "fps", "codec", "frames_decoded", "frames_analyzed",
-    "events_count", "embeddings_count", "error_code", "error_message", "created_at", "done_at",
+    "video_id", "analysis_id", "external_id", "external_id_source", "revision", "pipeline",
+    "attempts", "size_bytes", "duration_seconds", "width", "height", "fps", "codec",
+    "frames_decoded", "frames_analyzed", "events_count", "embeddings_count", "error_code",
+    "error_message", "created_at", "done_at",
 )  # fmt: skip
+_LABELS = {"in_flight": "in flight or hidden"}
+"""SQS counts a message that waits to be tried again as in flight too."""
 
 
 async def status(video: str | None, *, as_json: bool) -> int:
@@ -37,7 +40,8 @@ async def status(video: str | None, *, as_json: bool) -> int:
         return 0
     console.print(tables.counts("Analyses", states or {"none yet": 0}))
     for name, depth in depths.items():
-        console.print(tables.counts(name.upper() if name == "dlq" else name.capitalize(), depth))
+        labelled = {_LABELS.get(state, state): number for state, number in depth.items()}
+        console.print(tables.counts(name.upper() if name == "dlq" else name.capitalize(), labelled))
     if unfinished:
         console.print("Not done")
     for row in unfinished:
@@ -62,6 +66,8 @@ async def _show_videos(console: Console, reports: Reports, text: str, *, as_json
     elif not found:
         console.print(f"no video is known as {text}", highlight=False)
     else:
+        if len({row["video_id"] for row in found}) > 1:
+            console.print(f"{len(found)} uploads are known as {text}:", highlight=False)
         for row, events in zip(found, timelines, strict=True):
             _show_video(console, row, events)
     return 0 if found else 1

@@ -12,6 +12,7 @@ from inference.events import PIPELINE
 from poller.cli import tables
 from poller.cli.access import open_objects, open_queues, open_reports
 from poller.cli.follow import HINT_SECONDS, TERMINAL, follow
+from poller.cli.typed import command
 from poller.errors import SettingsError
 from poller.postgres.reports import Reports, Row, Where
 from poller.rules.identity import ExternalId, Source, is_conflict
@@ -149,7 +150,7 @@ async def _show_result(
     if row is not None and _is_refused(row, stated):
         fault = f"identity_conflict: it is video {row['external_id']} already, not {stated}"
     elif row is None or row["state"] is None:
-        fault = "nobody took it up in time; does `poller run` run?"
+        fault = f"nobody took it up in time; does `{command()} run` run?"
     elif row["state"] not in TERMINAL:
         fault = f"not finished in time: {row['state']}, {row['progress']:.0%}"
     elif row["state"] != "done":

@@ -15,6 +15,7 @@ from poller.errors import SettingsError
 from poller.local.keeper import EmbeddedServerError, KeptServer
 
 START_SECONDS = 90
+_MAIN = Path(__file__).with_name("emulator_main.py")
 REGION = "eu-west-1"
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -42,7 +43,8 @@ def start(log: Path, *, port: int | None = None, lifeline: int | None = None) ->
     port = port or free_port()
     directory = Path(tempfile.mkdtemp(prefix="poller-emulator-"))
     server = KeptServer(
-        [sys.executable, "-m", "localstack.runtime.main"],
+        # Without `-P` the modules beside that file would be taken for top-level ones.
+        [sys.executable, "-P", str(_MAIN), str(directory / "objects")],
         directory=directory,
         log=log,
         env=_environment(directory, port),
