@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import flow, memory, store
+from bench import checkpoints, flow, heartbeat, memory, store
 from bench.measure import Measurement
 from bench.stack import stack
 
@@ -21,6 +21,8 @@ RESULTS = Path(__file__).parent / "results"
 BENCHES: dict[str, Callable[[Path], list[Measurement]]] = {
     "flow": lambda directory: asyncio.run(flow.measure(directory)),
     "memory": lambda directory: asyncio.run(memory.measure(directory)),
+    "heartbeat": lambda _: asyncio.run(heartbeat.measure()),
+    "checkpoints": lambda directory: asyncio.run(checkpoints.measure(directory)),
     "store": lambda _: asyncio.run(store.measure()),
 }
 
