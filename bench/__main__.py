@@ -13,17 +13,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import checkpoints, flow, heartbeat, memory, store
+from bench import checkpoints, claims, flow, heartbeat, memory, store, takeover
 from bench.measure import Measurement
 from bench.stack import stack
 
 RESULTS = Path(__file__).parent / "results"
 BENCHES: dict[str, Callable[[Path], list[Measurement]]] = {
+    "claims": lambda _: asyncio.run(claims.measure()),
     "flow": lambda directory: asyncio.run(flow.measure(directory)),
     "memory": lambda directory: asyncio.run(memory.measure(directory)),
     "heartbeat": lambda _: asyncio.run(heartbeat.measure()),
     "checkpoints": lambda directory: asyncio.run(checkpoints.measure(directory)),
     "store": lambda _: asyncio.run(store.measure()),
+    "takeover": lambda directory: asyncio.run(takeover.measure(directory)),
 }
 
 

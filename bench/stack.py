@@ -6,7 +6,7 @@ import re
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 from poller.local.stack import running
@@ -36,6 +36,7 @@ async def service(**settings: str) -> AsyncIterator[int]:
     try:
         yield process.pid
     finally:
-        process.terminate()
+        with suppress(ProcessLookupError):  # a bench may have killed it
+            process.terminate()
         await asyncio.wait([reader])
         await process.wait()

@@ -170,7 +170,6 @@ async def seated(
                 urls[variable], links[system] = await stack.enter_async_context(proxied(target))
             work_dir = directory / f"work-{number}"
             work_dir.mkdir()
-            work_dir.mkdir()
             seats.append(Seat(number, {**environment, **urls}, links, logs, work_dir))
         try:
             yield Fleet(seats)
