@@ -30,7 +30,7 @@ async def measure() -> list[Measurement]:
         analysis = _make_analysis()
         ours, bare = [], []
         for number in range(ROUNDS):
-            claim = await _claim(connections, f"store-{number}")
+            claim = await claim_new(connections, f"store-{number}")
             started = time.perf_counter()
             await results.Results(connections).store(claim, analysis)
             ours.append(time.perf_counter() - started)
@@ -71,7 +71,8 @@ async def _copy_bare(connections: pool.Pool, claim: Claimed, analysis: Analysis)
         )
 
 
-async def _claim(connections: pool.Pool, key: str) -> Claimed:
+async def claim_new(connections: pool.Pool, key: str) -> Claimed:
+    """Claim a video that nobody has claimed before."""
     claims = Claims(connections, owner="bench", lease=timedelta(minutes=10), pipeline=PIPELINE)
     video = await claims.bind(VideoRequest("bench", key, None))
     found = await claims.claim(

@@ -1,0 +1,65 @@
+"""What checkpoints cost: the same analysis with many of them, and with none."""
+
+import os
+import time
+from pathlib import Path
+from statistics import median
+
+from bench.material import make_video, repeat_video
+from bench.measure import Measurement
+from bench.store import claim_new
+from inference.analyze import Analyzer, Limits
+from inference.checkpoint import Journal, NoJournal
+from inference.device import Device
+from poller.postgres import pool
+from poller.postgres.results import Results
+
+MINUTES, SAMPLE_FPS, ROUNDS = 4, 5.0, 3
+INTERVAL_SECONDS = 2.0
+"""Thirty times as often as by default, so that their cost stands out of the noise."""
+
+
+async def measure(directory: Path) -> list[Measurement]:
+    """Video-seconds per second of one analysis after another, written down in Postgres or not."""
+
+    async def url(_: bool) -> str:
+        return os.environ["POLLER_DATABASE_URL"]
+
+    piece = make_video(directory / "piece.mp4", seconds=30)
+    path = repeat_video(directory / "checkpoints.mp4", piece, 2 * MINUTES)
+    device = Device("cpu")
+    ours, peer = list[float](), list[float]()
+    async with pool.opened(url, max_size=2) as connections:
+        try:
+            for number in range(ROUNDS):
+                journal = Results(connections).journal(await claim_new(connections, f"c-{number}"))
+                ours.append(await _analyze(device, path, journal))
+                peer.append(await _analyze(device, path, NoJournal()))
+        finally:
+            await device.close()
+    length = MINUTES * 60
+    return [
+        Measurement(
+            f"checkpoints every {INTERVAL_SECONDS:g} s of work, against none",
+            median(length / seconds for seconds in ours),
+            median(length / seconds for seconds in peer),
+            "video-s/s",
+            0.98,
+            "at least",
+            tuple(round(theirs / mine, 3) for mine, theirs in zip(ours, peer, strict=True)),
+        )
+    ]
+
+
+async def _analyze(device: Device, path: Path, journal: Journal) -> float:
+    interval = float("inf") if isinstance(journal, NoJournal) else INTERVAL_SECONDS
+    analyzer = Analyzer(
+        device,
+        sample_fps=SAMPLE_FPS,
+        limits=Limits(3600),
+        batch_size=32,
+        checkpoint_seconds=interval,
+    )
+    started = time.perf_counter()
+    await analyzer.analyze(path, lambda _fraction, _frames: None, journal=journal)
+    return time.perf_counter() - started
