@@ -131,9 +131,10 @@ class Pipeline:
                 note_batch(frames)
 
             # decode and infer; only the rest, where an earlier claim has left checkpoints
-            analysis = await self._analyzer.analyze(
-                path, on_batch, beat.keep, self._results.journal(claim)
-            )
+            with stages.timed_failure("decode"):
+                analysis = await self._analyzer.analyze(
+                    path, on_batch, beat.keep, self._results.journal(claim)
+                )
             stages.add("decode", analysis.decode_seconds)
             stages.add("infer", analysis.infer_seconds)
             with stages.timed("store"):

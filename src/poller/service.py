@@ -201,6 +201,6 @@ def _watched_spot(consumer: Consumer) -> AbstractAsyncContextManager[None]:
 def _stop(consumer: Consumer, cause: str, by: float = math.inf) -> None:
     if consumer.stopped_at is None:
         left = consumer.receive_seconds_left
-        awaited = None if left is None else f"awaited for at most {left:.0f} s"
+        awaited = None if left is None else f"awaited for at most {math.ceil(left)} s"
         log.info("service.draining", cause=cause, open_receive=awaited)
     consumer.stop(by)

@@ -24,6 +24,16 @@ class Stages:
         finally:
             self.add(stage, time.monotonic() - started)
 
+    @contextmanager
+    def timed_failure(self, stage: str) -> Iterator[None]:
+        """Add the time of a body that fails; one that succeeds tells its times itself."""
+        started = time.monotonic()
+        try:
+            yield
+        except BaseException:  # a cancelled one has used its time too
+            self.add(stage, time.monotonic() - started)
+            raise
+
     def add(self, stage: str, seconds: float) -> None:
         """Add a time that was measured elsewhere."""
         metrics.STAGE_SECONDS.labels(stage).observe(seconds)

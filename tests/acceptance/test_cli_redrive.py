@@ -191,3 +191,21 @@ async def test_redrive_that_matches_nothing_names_the_reasons_there_are(
 
     assert missed.returncode == 1
     assert "nothing matched; the DLQ holds: not_a_video 1" in missed.stdout
+
+
+async def test_redrive_names_what_has_no_room(
+    settings_env: dict[str, str], clients: Clients, queues: QueuePair
+) -> None:
+    """A letter that is as long as the queue allows stays: exit 1, and what to do about it."""
+    for url in (queues.url, queues.dlq_url):
+        await clients.sqs.set_queue_attributes(
+            QueueUrl=url, Attributes={"MaximumMessageSize": "1024"}
+        )
+    await clients.sqs.send_message(QueueUrl=queues.dlq_url, MessageBody="x" * 1024)
+
+    kept = run_poller(settings_env, "redrive")
+
+    assert kept.returncode == 1
+    assert "1 stay: " in kept.stdout
+    assert "MaximumMessageSize" in kept.stdout
+    assert await count_all(clients, queues.dlq_url) == 1

@@ -144,7 +144,7 @@ async def test_sigterm_releases_what_it_cannot_finish(
 
     (tmp_path / "work").mkdir()
     async with running(
-        settings_env, sample_fps="all", drain_seconds="11", work_dir=str(tmp_path / "work")
+        settings_env, sample_fps="all", drain_seconds="13", work_dir=str(tmp_path / "work")
     ) as service:
         await service.started_decoding()
         children = service.children("")
@@ -221,7 +221,7 @@ async def test_sigterm_finishes_what_it_can(
         ({"queue_url": "uploads"}, "POLLER_QUEUE_URL: must be the queue's URL"),
         ({"work_dir": "/dev/null/x"}, "POLLER_WORK_DIR=/dev/null/x: there is no such directory"),
         ({"work_dir": "/proc"}, "POLLER_WORK_DIR=/proc: "),
-        ({"drain_seconds": "10.9"}, "POLLER_DRAIN_SECONDS (10.9) must be at least 10 more"),
+        ({"drain_seconds": "12.9"}, "POLLER_DRAIN_SECONDS (12.9) must be at least 12 more"),
     ],
 )
 async def test_wrong_settings(

@@ -30,7 +30,12 @@ class OverwrittenObjects(Objects):
         return found
 
 
-async def run(systems: Systems, device: Device | None = None, receive_count: int = 1) -> Outcome:
+async def run(
+    systems: Systems,
+    device: Device | None = None,
+    receive_count: int = 1,
+    stages: Stages | None = None,
+) -> Outcome:
     """Run the video `k` through a pipeline on these systems."""
     claims = make_claims(systems.connections)
     device = device or Device("cpu")
@@ -46,7 +51,7 @@ async def run(systems: Systems, device: Device | None = None, receive_count: int
             Limits(max_video_bytes=10**9, max_attempts=3),
         )
         message = make_message(receive_count=receive_count)
-        return await pipeline.run(make_request(systems.bucket, "k"), message, Stages())
+        return await pipeline.run(make_request(systems.bucket, "k"), message, stages or Stages())
 
 
 async def test_overwritten_between_event_and_fetch(systems: Systems) -> None:

@@ -16,6 +16,7 @@ from poller.errors import RetryableError
 from poller.postgres.claims import Claimed, Content
 from poller.rules.verdict import Failed, Postponed
 from poller.s3 import ObjectRevision, Objects
+from poller.stages import Stages
 
 
 class UnreadableObjects(Objects):
@@ -77,6 +78,17 @@ async def test_a_failure_waits_for_postgres(database_url: str, systems: Systems)
 
     assert isinstance(outcome, Postponed)
     assert outcome.away == "postgres"
+
+
+async def test_the_time_of_a_failure_is_told(systems: Systems) -> None:
+    """How long the decoder took to give up is seen like the time of a video that is analysed."""
+    await systems.upload("k", b"no video")
+    stages = Stages()
+
+    await run(systems, stages=stages)
+
+    assert stages.seconds.keys() == {"claim", "fetch", "decode"}
+    assert stages.seconds["decode"] > 0
 
 
 async def test_an_unreadable_object_uses_up_its_attempts(systems: Systems) -> None:

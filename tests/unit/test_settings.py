@@ -22,7 +22,7 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) 
         ({"heartbeat_seconds": "90"}, "POLLER_HEARTBEAT_SECONDS (90) must be below"),
         ({"heartbeat_seconds": "91"}, "POLLER_HEARTBEAT_SECONDS (91) must be below"),
         ({"visibility_seconds": "119"}, "POLLER_VISIBILITY_SECONDS (119) must be at least"),
-        ({"drain_seconds": "29"}, "POLLER_DRAIN_SECONDS (29) must be at least 10 more"),
+        ({"drain_seconds": "31"}, "POLLER_DRAIN_SECONDS (31) must be at least 12 more"),
         ({"sample_fps": "0"}, "POLLER_SAMPLE_FPS: must be `all`"),
         ({"sample_fps": "often"}, "POLLER_SAMPLE_FPS: must be `all`"),
         ({"sample_fps": "1001"}, "POLLER_SAMPLE_FPS: must be `all`"),
@@ -56,7 +56,7 @@ def test_what_is_refused(
     [
         {"heartbeat_seconds": "89"},
         {"visibility_seconds": "120"},
-        {"drain_seconds": "30"},
+        {"drain_seconds": "32"},
         {"sample_fps": "1000"},
         {"sample_fps": "all"},
         {"database_url": "postgres://u:p@h:1/d"},
