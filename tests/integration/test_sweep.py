@@ -148,8 +148,9 @@ async def test_what_another_pipeline_has_done_is_ended(
     sweeper: Sweeper, database: Connection
 ) -> None:
     """After an update or a rollback nobody works for the pipeline of the other version."""
-    await store_analysis(database, pipeline="new")
-    await store_analysis(database, state="done", pipeline="old")
+    async with database.transaction():  # one now() for both
+        await store_analysis(database, pipeline="new")
+        await store_analysis(database, state="done", pipeline="old")
 
     assert await sweeper.sweep() == [("k.mp4", "SUPERSEDED")]
 

@@ -12,11 +12,9 @@ def is_due(since: datetime, resent_at: datetime | None, now: datetime, after: ti
 
     Args:
         since: when its lease ran out, its retry was due, or it was bound or uploaded.
-        resent_at: when it was last announced again; before `since`, that had its effect.
+        resent_at: when it was last announced again; if before `since`, that had its effect.
         now: the time, by the clock of the other two.
         after: longer than any message of a healthy service stays hidden.
     """
-    waited = now - since
-    if resent_at is None or resent_at < since:
-        return waited >= after
-    return waited >= max(after, 2 * (resent_at - since))
+    patience = after if resent_at is None else max(after, 2 * (resent_at - since))
+    return now - since >= patience
