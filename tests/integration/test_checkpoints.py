@@ -1,0 +1,143 @@
+"""Checkpoints in Postgres: under the fence, in order, and gone with the work."""
+
+from datetime import timedelta
+
+import asyncpg
+import pytest
+from tests.integration.conftest import opened_pool
+from tests.integration.test_claims import Database, claim, granted, make_delivery
+from tests.proxy import proxied
+
+from inference.checkpoint import Part
+from poller.errors import UnavailableError
+from poller.postgres import pool
+from poller.postgres.claims import Claimed
+from poller.postgres.results import Results
+
+NO_LEASE = timedelta(0)
+
+
+@pytest.fixture
+def database(connections: pool.Pool) -> Database:
+    """This test's database behind the service's own pool."""
+    return Database(connections)
+
+
+def make_part(number: int, position_ms: float = 40.25, text: str = "") -> Part:
+    """A part whose bytes tell which it is."""
+    return Part(number, position_ms, f"stretch {number}{text}".encode(), f"carry {number}".encode())
+
+
+async def load(database: Database, held: Claimed) -> list[tuple[int, bytes, bytes | None]]:
+    """What the next worker would find."""
+    parts = await database.results.journal(held).load()
+    return [(part.number, part.stretch, part.carry) for part in parts]
+
+
+async def test_parts_are_appended(database: Database) -> None:
+    """Parts come back in order, and only the last one with its carry."""
+    held = await granted(database.worker())
+    journal = database.results.journal(held)
+
+    kept = [await journal.save(make_part(number)) for number in range(3)]
+
+    assert kept == [True, True, True]
+    assert await load(database, held) == [
+        (0, b"stretch 0", None),
+        (1, b"stretch 1", None),
+        (2, b"stretch 2", b"carry 2"),
+    ]
+    assert await database.pool.fetchval("SELECT position_ms FROM checkpoints LIMIT 1") == 40
+
+
+async def test_a_part_replaces_what_follows_it(database: Database) -> None:
+    """A run that began anew leaves nothing of the one before."""
+    held = await granted(database.worker())
+    journal = database.results.journal(held)
+    for number in range(3):
+        await journal.save(make_part(number))
+
+    await journal.save(make_part(0, text=" again"))
+
+    assert await load(database, held) == [(0, b"stretch 0 again", b"carry 0")]
+
+
+async def test_a_former_holder_writes_nothing(database: Database) -> None:
+    """Once the lease is another worker's, a part is not kept, and the journal says so."""
+    former = await granted(database.worker(lease=NO_LEASE))
+    await database.results.journal(former).save(make_part(0))
+    holder = await granted(database.worker(), make_delivery("n"))
+
+    late = await database.results.journal(former).save(make_part(1))
+
+    assert late is False
+    assert await load(database, holder) == [(0, b"stretch 0", b"carry 0")]
+
+
+@pytest.mark.parametrize("end", ["failed", "superseded", "retry"])
+async def test_they_go_with_the_work(database: Database, end: str) -> None:
+    """Whatever ends an analysis ends its checkpoints; one that is given back keeps them."""
+    worker = database.worker()
+    held = await granted(worker)
+    await database.results.journal(held).save(make_part(0))
+
+    match end:
+        case "failed":
+            await worker.fail(held, "too_long", "it is too long")
+        case "superseded":
+            await worker.supersede(held)
+        case _:
+            await worker.postpone(held, timedelta(0), counted=False, reason="drain", detail="-")
+
+    assert await database.count("checkpoints") == (1 if end == "retry" else 0)
+
+
+async def test_those_of_an_overwritten_revision_go(database: Database) -> None:
+    """A claim of a newer revision takes the older one's checkpoints away with it."""
+    held = await granted(database.worker(lease=NO_LEASE))
+    await database.results.journal(held).save(make_part(0))
+
+    await claim(database.worker(), revision="r2")
+
+    assert await database.count("checkpoints") == 0
+
+
+async def test_postgres_is_away(database_url: str, database: Database) -> None:
+    """A part that cannot be written is no failure; parts that cannot be read are."""
+    held = await granted(database.worker())
+    async with proxied(database_url) as (url, proxy), opened_pool(url) as connections:
+        journal = Results(connections).journal(held)
+        await journal.save(make_part(0))
+        proxy.cut()
+
+        kept = await journal.save(make_part(1))
+        with pytest.raises(UnavailableError):
+            await journal.load()
+
+    assert kept is False
+    assert len(await load(database, held)) == 1
+
+
+async def test_a_claim_waits_for_a_part_on_its_way(database: Database, database_url: str) -> None:
+    """A part that is being written when the lease is taken over is seen by its new holder."""
+    former = await granted(database.worker(lease=NO_LEASE))
+    connection = await asyncpg.connect(database_url)
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.execute(
+        pool.query("save_checkpoint"), former.analysis_id, former.token, 0, 40, b"late", b"carry"
+    )
+
+    async with database.pool.acquire() as rival:
+        await rival.execute("SET lock_timeout = '300ms'")
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await rival.execute(
+                "UPDATE analyses SET lease_token = lease_token + 1 WHERE id = $1",
+                former.analysis_id,
+            )
+        await rival.execute("RESET lock_timeout")
+    await transaction.commit()
+    await connection.close()
+    holder = await granted(database.worker(), make_delivery("n"))
+
+    assert await load(database, holder) == [(0, b"late", b"carry")]
