@@ -1,5 +1,6 @@
 """What the reference says exists, and what exists it says."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -13,6 +14,8 @@ from typer.main import get_command
 from poller import metrics
 from poller.cli import app
 from poller.rules.failure import DEVICE_FAULT
+from poller.rules.letter import is_redriven
+from poller.rules.message import Requests, parse_message
 from poller.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +98,14 @@ def test_the_runbook_names_what_there_is() -> None:
         assert set(re.findall(r"(\w+)=", selector)) <= labels[plain], name
     assert set(re.findall(r"\bPOLLER_\w+", RUNBOOK)) <= settings
     assert set(re.findall(r"\]\(#([^)]+)\)", RUNBOOK)) <= slugs
+
+
+def test_the_runbooks_message_starts_a_failed_video_over() -> None:
+    """It is read as an announcement, and recognised as one from the DLQ."""
+    body, attributes = re.findall(r"--message-(?:body|attributes) '(.+)'", RUNBOOK)
+
+    assert isinstance(parse_message(body, {}), Requests)
+    assert is_redriven(json.loads(attributes))
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/reference.md", "docs/runbook.md"])
