@@ -2,7 +2,8 @@
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
-disable_created_metrics()  # a time of creation for each counter and label says nothing here
+# A time of creation for each counter and label says nothing here.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # it is published without types
 
 MESSAGES_RECEIVED = Counter("poller_messages_received_total", "Messages received from the queue")
 MESSAGES_SETTLED = Counter(
