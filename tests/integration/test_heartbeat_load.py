@@ -44,9 +44,11 @@ class NotedClaims(Claims):
     notes: Notes
 
     async def extend(self, claim: Claimed, progress: float) -> None:
-        """Extend, and note it."""
-        await super().extend(claim, progress)
-        self.notes.note(self.notes.extended)
+        """Extend, and note it, also when it was given up."""
+        try:
+            await super().extend(claim, progress)
+        finally:
+            self.notes.note(self.notes.extended)
 
 
 class NotedQueue(Queue):
@@ -55,9 +57,11 @@ class NotedQueue(Queue):
     notes: Notes
 
     async def hide(self, message: Message, duration: timedelta) -> None:
-        """Hide, and note it."""
-        await super().hide(message, duration)
-        self.notes.note(self.notes.hidden)
+        """Hide, and note it, also when it was given up."""
+        try:
+            await super().hide(message, duration)
+        finally:
+            self.notes.note(self.notes.hidden)
 
 
 @asynccontextmanager
