@@ -30,8 +30,8 @@ class Content:
 
 
 def make_contents(directory: Path) -> list[Content]:
-    """Encode videos of 27 to 97 s; a worker needs a few seconds for each."""
-    return [_make(directory / f"{seconds}.mp4", seconds) for seconds in (10, 20, 30, 45)]
+    """Encode videos of 15 to 43 s; a worker needs a few seconds for each."""
+    return [_make(directory / f"{seconds}.mp4", seconds) for seconds in (4, 8, 12, 18)]
 
 
 def make_junk() -> Content:

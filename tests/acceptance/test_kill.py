@@ -21,7 +21,13 @@ from tests.running import Service, running
 
 from poller.local.resources import Clients, QueuePair, take_test_event
 
-QUICK = {"lease_seconds": "3", "heartbeat_seconds": "1", "visibility_seconds": "33"}
+QUICK = {
+    "lease_seconds": "3",
+    "heartbeat_seconds": "1",
+    "visibility_seconds": "33",
+    # The poll for a second video would outlive its worker, and be given the message.
+    "max_concurrent_videos": "1",
+}
 ADDRESSES = {
     "postgres": "POLLER_DATABASE_URL",
     "s3": "AWS_ENDPOINT_URL_S3",
