@@ -75,6 +75,23 @@ async def test_the_reference_finds_shots_as_they_are_now(
     assert {(row["kind"], row["start_ms"], row["end_ms"]) for row in found} == {("shot", 0, 1000)}
 
 
+async def test_a_newer_revision_in_work_hides_nothing(
+    database: "asyncpg.Connection[asyncpg.Record]", analyses: dict[str, int]
+) -> None:
+    """Until it is done, the revision before it is what is found, as in `timeline`."""
+    await database.execute(
+        "INSERT INTO analyses (video_id, revision, pipeline, state, lease_token, lease_id,"
+        " lease_owner, lease_expires_at, attempts, object_modified_at)"
+        " SELECT video_id, 'newer', 'p', 'processing', 1, gen_random_uuid(), 'o', now(), 1,"
+        " now() + interval '1 h' FROM analyses WHERE id = $1",
+        analyses["near"],
+    )
+
+    found = await database.fetch(read_statements()[1])
+
+    assert [row["object_key"] for row in found] == ["2", "none", "1"]
+
+
 async def test_the_demo_finds_shots_as_they_are_now(
     database: "asyncpg.Connection[asyncpg.Record]", analyses: dict[str, int]
 ) -> None:

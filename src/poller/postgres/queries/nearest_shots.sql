@@ -20,7 +20,7 @@ CROSS JOIN LATERAL (
     JOIN analyses a ON a.id = e.analysis_id
     WHERE e.model = 'dct-hog-v1' AND e.kind = 'shot'
       AND a.video_id <> asked.video_id
-      AND (SELECT l.analysis_id = a.id FROM latest_analyses l WHERE l.video_id = a.video_id)
+      AND (SELECT d.analysis_id = a.id FROM done_analyses d WHERE d.video_id = a.video_id)
     ORDER BY e.embedding::halfvec(256) <=> p.embedding
     LIMIT $2
 ) n

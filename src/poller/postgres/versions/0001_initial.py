@@ -136,12 +136,9 @@ _STATEMENTS = (
     EXECUTE FUNCTION drop_checkpoints()
     """,
     """
-    CREATE VIEW timeline AS
+    CREATE VIEW done_analyses AS
     SELECT v.id AS video_id, v.bucket, v.object_key, v.external_id, v.external_id_source,
-           a.id AS analysis_id, a.revision, a.pipeline, a.done_at,
-           e.seq, e.event_type, e.start_ms, e.end_ms, e.score, e.track_id,
-           e.bbox_x, e.bbox_y, e.bbox_w, e.bbox_h, e.age, e.age_group, e.gender, e.gender_score,
-           e.attributes, e.thumbnail_key
+           a.id AS analysis_id, a.revision, a.pipeline, a.done_at, a.done_token
     FROM videos v
     CROSS JOIN LATERAL (
         SELECT id, revision, pipeline, done_at, done_token
@@ -150,7 +147,16 @@ _STATEMENTS = (
         ORDER BY object_modified_at DESC, id DESC
         LIMIT 1
     ) a
-    JOIN events e ON e.analysis_id = a.id AND e.lease_token = a.done_token
+    """,
+    """
+    CREATE VIEW timeline AS
+    SELECT a.video_id, a.bucket, a.object_key, a.external_id, a.external_id_source,
+           a.analysis_id, a.revision, a.pipeline, a.done_at,
+           e.seq, e.event_type, e.start_ms, e.end_ms, e.score, e.track_id,
+           e.bbox_x, e.bbox_y, e.bbox_w, e.bbox_h, e.age, e.age_group, e.gender, e.gender_score,
+           e.attributes, e.thumbnail_key
+    FROM done_analyses a
+    JOIN events e ON e.analysis_id = a.analysis_id AND e.lease_token = a.done_token
     """,
     """
     CREATE VIEW latest_analyses AS
