@@ -6,10 +6,15 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
+import hypothesis
 import pytest
 
 from poller.local import postgres, resources
 from tests import services
+
+# A timed test fails on a busy machine, and tells nothing about the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 _RUN = pytest.StashKey[services.Run]()
 

@@ -122,7 +122,7 @@ def test_little_to_see(clip: scenes.Clip) -> None:
     assert_same(ours.of_type(results, "freeze"), peers.freeze_intervals(clip, 25), end_ms)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.sampled_from([0, 1, 2, 200]), st.integers(1, 35)), min_size=1, max_size=8)
 )

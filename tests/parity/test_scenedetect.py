@@ -100,7 +100,7 @@ class GivenAdaptive(AdaptiveDetector):  # type: ignore[misc]  # scenedetect has 
 @pytest.mark.parametrize(
     ("peer", "rule"), [(GivenContent, ContentCuts), (GivenAdaptive, AdaptiveCuts)]
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(scores=SCORES)
 def test_any_scores(
     peer: type[GivenContent | GivenAdaptive],

@@ -49,7 +49,7 @@ def assert_equal(left: FrameFeatures, right: FrameFeatures) -> None:
         np.testing.assert_array_equal(array, right.to_arrays()[name], err_msg=name)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.sets(st.integers(1, FRAMES - 1)).map(sorted))
 def test_batches_do_not_matter(cuts: list[int]) -> None:
     """However the frames are cut into batches, the features are the same bits."""
@@ -63,7 +63,7 @@ def test_batches_do_not_matter(cuts: list[int]) -> None:
     assert_equal(pieces, whole)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, FRAMES - 1))
 def test_a_carry_that_was_kept(at: int) -> None:
     """From a carry that was written down, the rest is measured as if nothing had happened."""

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.events import Event, Results
@@ -161,7 +161,6 @@ def test_order(sample_fps: float | None) -> None:
     )
 
 
-@settings(deadline=None)
 @given(
     st.sets(st.integers(1, 199)).map(sorted),
     st.sets(st.integers(0, 199), max_size=12).map(lambda cuts: tuple(sorted(cuts))),
@@ -179,7 +178,6 @@ def test_batches_do_not_matter(pieces: list[int], cuts: tuple[int, ...]) -> None
     assert_equal(timeline.finish(INFO, FRAME_MS * 200), whole)
 
 
-@settings(deadline=None)
 @given(st.sets(st.integers(0, 199), max_size=30).map(lambda cuts: tuple(sorted(cuts))))
 def test_every_shot_has_an_embedding(cuts: tuple[int, ...]) -> None:
     """Whatever the scores, shots cover the video without overlap, each with one unit vector."""
