@@ -16,8 +16,9 @@ from poller.postgres import pool
 from poller.postgres.claims import Claimed, Claims, Content, Delivery, Held
 from poller.rules.message import VideoRequest
 
-WORKERS, CLAIMS_EACH, CLAIMS_PER_SECOND = 20, 200, 200
-"""In all twenty together: far more often than twenty devices finish a video."""
+WORKERS, CLAIMS_EACH, CLAIMS_PER_SECOND = 20, 60, 40
+"""All twenty together: more often than their devices finish videos, and not so often that their
+one process here is what they wait for."""
 RACES, RACERS = 10_000, 8
 _LEASE = timedelta(minutes=10)
 _P99_MS = 20.0

@@ -45,6 +45,8 @@ class Monkey:
     random: Random
     lease_seconds: float
     may_crash_postgres: bool
+    show_messages: Callable[[], Awaitable[bool]]
+    """Have messages delivered that workers hold."""
     interval_seconds: float
     done: Counter[str] = field(default_factory=Counter)
     """How often it did what."""
@@ -64,6 +66,7 @@ class Monkey:
             "postgres crashed": (1 if self.may_crash_postgres else 0, self._crash_postgres),
             "connections cut": (7, self._cut),
             "system silent": (6, self._hold),
+            "messages delivered while held": (4, self.show_messages),
         }
         weights = [weight for weight, _ in kinds.values()]
         async with asyncio.TaskGroup() as group:

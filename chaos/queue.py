@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -13,6 +14,7 @@ from poller.local.resources import QueuePair
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
 
+_SOME = 5
 _RECEIPT = re.compile(rb'"ReceiptHandle": ?"([^"]+)"')
 
 
@@ -26,15 +28,25 @@ class Receipts:
         """Take receipts out of what a worker sends to SQS."""
         self._known |= {found.decode() for found in _RECEIPT.findall(request)}
 
+    async def show_some(self, sqs: "SQSClient", url: str, random: Random) -> bool:
+        """Make a few of them visible while they are held: SQS may deliver a message twice."""
+        receipts = random.sample(sorted(self._known), min(_SOME, len(self._known)))
+        return any([await self._show(sqs, url, receipt) for receipt in receipts])
+
     async def show_all(self, sqs: "SQSClient", url: str) -> None:
         """Make all that is hidden visible now: a worker may have hidden it for many minutes."""
         for receipt in list(self._known):
-            try:
-                await sqs.change_message_visibility(
-                    QueueUrl=url, ReceiptHandle=receipt, VisibilityTimeout=0
-                )
-            except ClientError:
-                self._known.discard(receipt)  # its message has been deleted
+            await self._show(sqs, url, receipt)
+
+    async def _show(self, sqs: "SQSClient", url: str, receipt: str) -> bool:
+        try:
+            await sqs.change_message_visibility(
+                QueueUrl=url, ReceiptHandle=receipt, VisibilityTimeout=0
+            )
+        except ClientError:
+            self._known.discard(receipt)  # its message has been deleted
+            return False
+        return True
 
 
 async def set_max_receives(sqs: "SQSClient", queues: QueuePair, count: int) -> None:

@@ -134,6 +134,9 @@ class _Storm:
             random,
             LEASE_SECONDS,
             may_crash_postgres=bool(stack.servers),
+            show_messages=lambda: self.receipts.show_some(
+                self.clients.sqs, stack.queues.url, random
+            ),
             interval_seconds=self.plan.interval_seconds,
         )
         for seat in self.fleet.seats:

@@ -35,7 +35,7 @@ _GARBAGE: tuple[tuple[str, str], ...] = (
     ('{"bucket": "%s"}', "missing_key"),
     ('{"bucket": "", "key": "%s"}', "missing_bucket"),
 )
-_REPLACED, _BAD = 0.15, 0.15
+_REPLACED, _BAD = 0.25, 0.2
 
 
 @dataclass(slots=True)
