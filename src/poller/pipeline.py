@@ -25,7 +25,7 @@ from poller.postgres.results import Results
 from poller.rules.failure import EXPECTED, GiveBack, Tries, decide_remedy
 from poller.rules.message import VideoRequest
 from poller.rules.verdict import Outcome, Stored
-from poller.s3 import ObjectRevision, Objects
+from poller.s3 import ObjectRevision, Objects, check_room
 from poller.sqs import Message
 from poller.stages import Stages
 from poller.workspace import Workspace
@@ -101,6 +101,10 @@ class Pipeline:
                     await self._claims.ping()
                 case "s3":
                     await self._objects.head(request.bucket, request.key)
+                case "disk":
+                    content = await self._objects.head(request.bucket, request.key)
+                    async with self._workspace.job() as job:
+                        check_room(job, content.size_bytes)
                 case "device":
                     await self._analyzer.start()
         except (UnavailableError, DeviceFaultError):

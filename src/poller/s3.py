@@ -72,6 +72,22 @@ async def open_client(*, read_timeout: float = 30) -> "AsyncIterator[S3Client]":
         yield client
 
 
+def check_room(directory: Path, size_bytes: int) -> None:
+    """Check that the disk has room for a file, and for what else it must hold.
+
+    Raises:
+        PermanentError: `too_large`, even for an empty disk.
+        UnavailableError: it is full now.
+    """
+    total, _, free = shutil.disk_usage(directory)
+    if total < size_bytes + _FREE_BYTES:
+        raise PermanentError("too_large", f"{size_bytes} bytes do not fit on a disk of {total}")
+    if free < size_bytes + _FREE_BYTES:
+        raise UnavailableError(
+            "disk", f"{free} bytes are free in {directory}; {size_bytes} are needed"
+        )
+
+
 class Objects:
     """Reads, and for `submit` writes, objects."""
 
@@ -125,15 +141,7 @@ class Objects:
             RetryableError: `object_unreadable`.
             UnavailableError: S3 is away, its body stalls, or the disk is full.
         """
-        total, _, free = shutil.disk_usage(path.parent)
-        if total < revision.size_bytes + _FREE_BYTES:
-            raise PermanentError(
-                "too_large", f"{revision.size_bytes} bytes do not fit on a disk of {total}"
-            )
-        if free < revision.size_bytes + _FREE_BYTES:
-            raise UnavailableError(
-                "disk", f"{free} bytes are free in {path.parent}; {revision.size_bytes} are needed"
-            )
+        check_room(path.parent, revision.size_bytes)
         with errors_translated(revision.bucket, revision.key):
             response = await self._client.get_object(
                 Bucket=revision.bucket, Key=revision.key, IfMatch=revision.etag

@@ -36,7 +36,7 @@ async def test_the_work_goes_on_under_another_message(systems: Systems) -> None:
     """Just before SQS stops hiding a message, a copy takes its place, and no attempt is counted."""
     video = make_video(systems.directory / "v.mp4", frames=1400, width=640, height=360)
     await systems.upload("long", video.read_bytes())
-    queue = OldQueue(systems.inbox._client, systems.inbox.url)  # noqa: SLF001 - the same client
+    queue = OldQueue(systems.inbox._client, systems.inbox.url)
     parts = Parts(replace(systems, inbox=queue), sample_fps=None)
     await queue.send(make_application_body(systems.bucket, "long", video_id=84))
 

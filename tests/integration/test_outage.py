@@ -150,3 +150,17 @@ async def test_the_system_that_was_away_is_asked(
 
     assert answers == [[True] * 3, [False] * 3, [True] * 3]
     assert not is_up
+
+
+async def test_a_disk_that_refuses_is_asked(systems: Systems) -> None:
+    """The disk is back when a job's directory can be made on it, with room for the video."""
+    await systems.upload("k", b"-")
+    directory = systems.directory / "work"
+    pipeline = Parts(replace(systems, directory=directory)).consumer._pipeline
+    request = VideoRequest(systems.bucket, "k", None)
+
+    before = await pipeline.is_back("disk", request)
+    directory.mkdir()
+    after = await pipeline.is_back("disk", request)
+
+    assert (before, after) == (False, True)
