@@ -1,4 +1,7 @@
-"""`python -m chaos`: run it, print what happened, write it to `bench/results/chaos.json`."""
+"""`python -m chaos`: run it and print what happened.
+
+Runs that are long enough to be quoted are also written to `bench/results/chaos.json`.
+"""
 
 import argparse
 import asyncio
@@ -19,6 +22,7 @@ from poller.local.stack import running
 
 RESULTS = Path(__file__).parents[1] / "bench" / "results"
 _SHOWN = 10
+_QUOTED_SECONDS = 300
 
 
 def main() -> int:
@@ -40,7 +44,8 @@ def main() -> int:
     for kind, sentences in report.findings.kinds.items():
         for sentence in sentences[:_SHOWN]:
             console.print(f"{kind}: {sentence}", markup=False, style="red")
-    _write(report)
+    if plan.seconds >= _QUOTED_SECONDS:
+        _write(report)
     if report.findings.count:
         console.print(f"The logs are in {directory}")
         return 1
