@@ -1,0 +1,9 @@
+output "url" {
+  description = "Where the database is, without a login: what POLLER_DATABASE_URL says"
+  value       = local.is_new ? "postgresql://${aws_db_instance.this[0].address}:${local.port}/${local.database}?sslmode=require" : var.existing.url
+}
+
+output "secret_arn" {
+  description = "Secret with the login: what POLLER_DATABASE_SECRET_ARN says"
+  value       = local.is_new ? aws_db_instance.this[0].master_user_secret[0].secret_arn : var.existing.secret_arn
+}
