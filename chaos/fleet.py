@@ -36,8 +36,6 @@ class Seat:
     work_dir: Path
     process: asyncio.subprocess.Process | None = None
     starts: int = 0
-    disturbed: float = -1e9
-    """Monotonic time until which it was, or will be, cut off or frozen."""
 
     @property
     def is_alive(self) -> bool:

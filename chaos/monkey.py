@@ -110,11 +110,11 @@ class Monkey:
         seat = self._pick()
         if seat is None:
             return False
-        seconds = self.lease_seconds * self.random.uniform(1.1, 4)
-        seat.disturbed = time.monotonic() + seconds
         process = seat.process
         seat.send(signal.SIGSTOP)
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(1.1 * self.lease_seconds)
+        await self.show_messages()  # for somebody else to take over what it holds
+        await asyncio.sleep(self.lease_seconds * self.random.uniform(0, 3))
         if process is not None and process.returncode is None:
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGCONT)
@@ -172,7 +172,6 @@ class Monkey:
         if seat is None:
             return False
         link = seat.links[self.random.choice(SYSTEMS)]
-        seat.disturbed = time.monotonic() + seconds
         act(link)
         await asyncio.sleep(seconds)
         link.restore()

@@ -14,7 +14,6 @@ from poller.local.resources import QueuePair
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
 
-_SOME = 5
 _RECEIPT = re.compile(rb'"ReceiptHandle": ?"([^"]+)"')
 
 
@@ -29,8 +28,8 @@ class Receipts:
         self._known |= {found.decode() for found in _RECEIPT.findall(request)}
 
     async def show_some(self, sqs: "SQSClient", url: str, random: Random) -> bool:
-        """Make a few of them visible while they are held: SQS may deliver a message twice."""
-        receipts = random.sample(sorted(self._known), min(_SOME, len(self._known)))
+        """Make half of them visible while they are held: SQS may deliver a message twice."""
+        receipts = random.sample(sorted(self._known), (len(self._known) + 1) // 2)
         return any([await self._show(sqs, url, receipt) for receipt in receipts])
 
     async def show_all(self, sqs: "SQSClient", url: str) -> None:
