@@ -157,6 +157,7 @@ class _Storm:
     async def _disturb(self, monkey: Monkey, traffic: Traffic) -> None:
         seconds = self.plan.seconds
         self.say(f"Chaos for {seconds:g} s")
+        self.fleet.is_stormy = True
         async with asyncio.TaskGroup() as group:
             group.create_task(monkey.run(seconds), name="monkey")
             group.create_task(
