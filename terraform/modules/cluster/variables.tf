@@ -21,7 +21,6 @@ variable "subnet_ids" {
 variable "instance_types" {
   description = "EC2 types with one NVIDIA GPU each, the preferred one first. All count the same, so they should be alike"
   type        = list(string)
-  default     = ["g5.xlarge", "g6.xlarge", "g4dn.xlarge"]
 
   validation {
     condition     = length(var.instance_types) >= 1 && length(distinct(var.instance_types)) == length(var.instance_types) && length(var.instance_types) <= 40
@@ -47,7 +46,6 @@ variable "max_instances" {
 variable "on_demand_base" {
   description = "Of the instances that run, the first so many are on demand; the others are spot, but for on_demand_percent"
   type        = number
-  default     = 0
 
   validation {
     condition     = var.on_demand_base >= 0 && var.on_demand_base <= var.max_instances
@@ -58,7 +56,6 @@ variable "on_demand_base" {
 variable "on_demand_percent" {
   description = "Of the instances above on_demand_base, so many are on demand, percent"
   type        = number
-  default     = 0
 
   validation {
     condition     = var.on_demand_percent >= 0 && var.on_demand_percent <= 100
@@ -69,7 +66,6 @@ variable "on_demand_percent" {
 variable "ami_parameter" {
   description = "Public SSM parameter that names the AMI; read anew by EC2 at each start of an instance"
   type        = string
-  default     = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"
 
   validation {
     condition     = can(regex("^/aws/service/ecs/optimized-ami/.*gpu.*/image_id$", var.ami_parameter))
@@ -80,7 +76,6 @@ variable "ami_parameter" {
 variable "root_gib" {
   description = "Disk of an instance, for images and for the videos in flight, GiB"
   type        = number
-  default     = 160
 
   validation {
     condition     = var.root_gib >= 60 && var.root_gib <= 16384
@@ -101,5 +96,4 @@ variable "stop_timeout_seconds" {
 variable "tags" {
   description = "Tags of the instances and their volumes, which the provider's default tags do not reach"
   type        = map(string)
-  default     = {}
 }

@@ -7,3 +7,8 @@ output "secret_arn" {
   description = "Secret with the login: what POLLER_DATABASE_SECRET_ARN says"
   value       = local.is_new ? aws_db_instance.this[0].master_user_secret[0].secret_arn : var.existing.secret_arn
 }
+
+output "port" {
+  description = "The database's port"
+  value       = local.is_new ? local.port : try(tonumber(regex("^[^/]+//[^/]+:([0-9]+)/", var.existing.url)[0]), local.port)
+}

@@ -9,7 +9,6 @@ variable "existing" {
     secret_arn = string
     url        = string
   })
-  default = null
 
   validation {
     condition     = var.existing == null ? true : can(regex("^arn:aws[a-z-]*:secretsmanager:[^:]+:[0-9]{12}:secret:.+$", var.existing.secret_arn))
@@ -50,7 +49,6 @@ variable "clients" {
 variable "engine_version" {
   description = "PostgreSQL, as major version (newest minor) or in full. pgvector below 0.8.4 has a known fault in its index"
   type        = string
-  default     = "17"
 
   validation {
     condition     = can(regex("^(1[5-9]|2[0-9])(\\.[0-9]+)?$", var.engine_version))
@@ -61,7 +59,6 @@ variable "engine_version" {
 variable "instance_class" {
   description = "RDS instance class"
   type        = string
-  default     = "db.t4g.medium"
 
   validation {
     condition     = can(regex("^db\\.[a-z0-9-]+\\.[a-z0-9]+$", var.instance_class))
@@ -72,7 +69,6 @@ variable "instance_class" {
 variable "storage_gib" {
   description = "Storage at the start, GiB"
   type        = number
-  default     = 50
 
   validation {
     condition     = var.storage_gib >= 20 && var.storage_gib <= 65536
@@ -83,7 +79,6 @@ variable "storage_gib" {
 variable "max_storage_gib" {
   description = "RDS adds storage up to this, GiB"
   type        = number
-  default     = 500
 
   validation {
     condition     = var.max_storage_gib >= var.storage_gib * 1.1
@@ -94,13 +89,11 @@ variable "max_storage_gib" {
 variable "is_multi_az" {
   description = "Whether a standby in another zone takes over when this one fails"
   type        = bool
-  default     = false
 }
 
 variable "backup_days" {
   description = "How far back the database can be restored, days"
   type        = number
-  default     = 7
 
   validation {
     condition     = var.backup_days >= 1 && var.backup_days <= 35
@@ -111,7 +104,6 @@ variable "backup_days" {
 variable "log_retention_days" {
   description = "How long CloudWatch keeps the database's log, days"
   type        = number
-  default     = 7
 
   validation {
     condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731], var.log_retention_days)
@@ -122,5 +114,4 @@ variable "log_retention_days" {
 variable "is_disposable" {
   description = "Whether destroying the environment deletes the database without a last snapshot"
   type        = bool
-  default     = false
 }

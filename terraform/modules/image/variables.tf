@@ -6,7 +6,6 @@ variable "name" {
 variable "kept_images" {
   description = "How many of the newest images are kept, for a roll-back"
   type        = number
-  default     = 20
 
   validation {
     condition     = var.kept_images >= 2 && floor(var.kept_images) == var.kept_images
@@ -17,5 +16,4 @@ variable "kept_images" {
 variable "is_disposable" {
   description = "Whether destroying the environment also deletes its images"
   type        = bool
-  default     = false
 }

@@ -6,7 +6,6 @@ variable "name" {
 variable "prefix" {
   description = "Keys of uploads begin with this; others are stored and not announced"
   type        = string
-  default     = "videos/"
 
   validation {
     condition     = can(regex("^([^/*?$][^*?$]*/)?$", var.prefix))
@@ -17,7 +16,6 @@ variable "prefix" {
 variable "suffixes" {
   description = "Keys of videos end with one of these, in lower or in upper case"
   type        = set(string)
-  default     = [".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts"]
 
   validation {
     condition     = length(var.suffixes) >= 1 && length(var.suffixes) <= 40 && alltrue([for suffix in var.suffixes : can(regex("^\\.[a-z0-9]+$", suffix))])
@@ -28,7 +26,6 @@ variable "suffixes" {
 variable "visibility_seconds" {
   description = "How long SQS hides a message that was received, until the first heartbeat changes that, s"
   type        = number
-  default     = 900
 
   validation {
     condition     = var.visibility_seconds >= 1 && var.visibility_seconds <= 43200
@@ -39,7 +36,6 @@ variable "visibility_seconds" {
 variable "wait_time_seconds" {
   description = "Long poll, s"
   type        = number
-  default     = 20
 
   validation {
     condition     = var.wait_time_seconds >= 1 && var.wait_time_seconds <= 20
@@ -50,7 +46,6 @@ variable "wait_time_seconds" {
 variable "retention_days" {
   description = "How long the queue keeps a message, days"
   type        = number
-  default     = 4
 
   validation {
     condition     = var.retention_days >= 1 && var.retention_days <= 14
@@ -61,7 +56,6 @@ variable "retention_days" {
 variable "dlq_retention_days" {
   description = "How long the dead-letter queue keeps a message, counted from its first sending where SQS moved it, days"
   type        = number
-  default     = 14
 
   validation {
     condition     = var.dlq_retention_days <= 14 && var.dlq_retention_days > var.retention_days
@@ -72,7 +66,6 @@ variable "dlq_retention_days" {
 variable "max_receive_count" {
   description = "Deliveries until SQS itself moves a message to the dead-letter queue: a backstop behind the attempts that the database counts, since deploys, spot and busy deliveries count too"
   type        = number
-  default     = 10
 
   validation {
     condition     = var.max_receive_count >= 5 && var.max_receive_count <= 1000
@@ -83,7 +76,6 @@ variable "max_receive_count" {
 variable "raw_expiration_days" {
   description = "Uploads are deleted after this, days; null: never"
   type        = number
-  default     = null
 
   validation {
     condition     = var.raw_expiration_days == null ? true : var.raw_expiration_days > var.dlq_retention_days
@@ -94,7 +86,6 @@ variable "raw_expiration_days" {
 variable "noncurrent_days" {
   description = "Overwritten and deleted objects are kept this long, days"
   type        = number
-  default     = 30
 
   validation {
     condition     = var.noncurrent_days >= 1
@@ -105,5 +96,4 @@ variable "noncurrent_days" {
 variable "is_disposable" {
   description = "Whether destroying the environment also deletes what is in its buckets"
   type        = bool
-  default     = false
 }

@@ -9,7 +9,6 @@ variable "existing" {
     vpc_id     = string
     subnet_ids = list(string)
   })
-  default = null
 
   validation {
     condition     = var.existing == null ? true : length(distinct(var.existing.subnet_ids)) >= 2
@@ -20,7 +19,6 @@ variable "existing" {
 variable "cidr" {
   description = "IPv4 range of the new VPC"
   type        = string
-  default     = "10.40.0.0/16"
 
   validation {
     condition     = can(cidrnetmask(var.cidr)) && try(tonumber(split("/", var.cidr)[1]) >= 16 && tonumber(split("/", var.cidr)[1]) <= 22, false)
@@ -31,7 +29,6 @@ variable "cidr" {
 variable "zones" {
   description = "Availability zones of the new VPC, such as [\"eu-central-1a\", \"eu-central-1b\"]; empty: the first two of the region"
   type        = list(string)
-  default     = []
 
   validation {
     condition     = length(var.zones) == 0 || (length(distinct(var.zones)) >= 2 && length(distinct(var.zones)) == length(var.zones) && length(var.zones) <= 8)
@@ -42,5 +39,4 @@ variable "zones" {
 variable "nat" {
   description = "Whether the new VPC gets a NAT gateway. The service needs none: what it speaks to has endpoints"
   type        = bool
-  default     = false
 }

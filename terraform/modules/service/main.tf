@@ -1,0 +1,280 @@
+# The service on ECS: one task for each GPU, as many as scaling wants.
+
+data "aws_region" "current" {}
+
+data "aws_caller_identity" "current" {}
+
+locals {
+  region = data.aws_region.current.name
+
+  environment = merge(var.settings, {
+    AWS_DEFAULT_REGION           = local.region
+    POLLER_ALLOWED_BUCKETS       = var.raw_bucket.name
+    POLLER_DATABASE_SECRET_ARN   = var.database.secret_arn
+    POLLER_DATABASE_URL          = var.database.url
+    POLLER_DLQ_URL               = var.dlq.url
+    POLLER_DRAIN_SECONDS         = tostring(var.drain_seconds)
+    POLLER_HEARTBEAT_SECONDS     = tostring(var.heartbeat_seconds)
+    POLLER_LEASE_SECONDS         = tostring(var.lease_seconds)
+    POLLER_MAX_ATTEMPTS          = tostring(var.max_attempts)
+    POLLER_MAX_CONCURRENT_VIDEOS = tostring(var.max_concurrent_videos)
+    POLLER_MAX_VIDEO_BYTES       = "${var.max_video_gib}GiB"
+    POLLER_MAX_VIDEO_SECONDS     = tostring(var.max_video_hours * 3600)
+    POLLER_QUEUE_URL             = var.queue.url
+    POLLER_RAW_BUCKET            = var.raw_bucket.name
+    POLLER_RESULTS_BUCKET        = var.results_bucket.name
+    POLLER_VISIBILITY_SECONDS    = tostring(var.visibility_seconds)
+    POLLER_WAIT_TIME_SECONDS     = tostring(var.wait_time_seconds)
+  })
+
+  task = jsondecode(templatefile("${path.module}/../../../deploy/ecs/task-definition.json.tftpl", {
+    family               = var.name
+    image                = var.image
+    cpu_units            = var.cpu_units
+    memory_mib           = var.memory_mib
+    task_role_arn        = aws_iam_role.task.arn
+    execution_role_arn   = aws_iam_role.execution.arn
+    stop_timeout_seconds = var.stop_timeout_seconds
+    http_port            = var.http_port
+    # As the image has them: its user, and a directory that this user owns.
+    user        = "10001:10001"
+    work_dir    = "/var/lib/poller"
+    environment = local.environment
+    log_group   = aws_cloudwatch_log_group.this.name
+    region      = local.region
+  }))
+
+  trust = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = "ecs-tasks.amazonaws.com" }
+      Action    = "sts:AssumeRole"
+      Condition = { StringEquals = { "aws:SourceAccount" = data.aws_caller_identity.current.account_id } }
+    }]
+  })
+
+  # What src/poller/sqs.py calls. On the dead-letter queue, `poller redrive` and `poller reconcile`
+  # receive and delete, and they are run as this task.
+  queue_actions = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:SendMessage"]
+}
+
+# --- what the code may do ---
+
+resource "aws_iam_role" "task" {
+  name               = "${var.name}-task"
+  assume_role_policy = local.trust
+}
+
+resource "aws_iam_role_policy" "task" {
+  name = "task"
+  role = aws_iam_role.task.id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid      = "Queues"
+        Effect   = "Allow"
+        Action   = local.queue_actions
+        Resource = [var.queue.arn, var.dlq.arn]
+      },
+      {
+        # HeadObject needs GetObject too.
+        Sid      = "ReadVideos"
+        Effect   = "Allow"
+        Action   = ["s3:GetObject"]
+        Resource = ["${var.raw_bucket.arn}/*"]
+      },
+      {
+        # Without it S3 calls a missing object forbidden, and the dead letter would say so.
+        Sid      = "TellMissingFromForbidden"
+        Effect   = "Allow"
+        Action   = ["s3:ListBucket"]
+        Resource = [var.raw_bucket.arn, var.results_bucket.arn]
+      },
+      {
+        Sid      = "WriteResults"
+        Effect   = "Allow"
+        Action   = ["s3:GetObject", "s3:PutObject"]
+        Resource = ["${var.results_bucket.arn}/*"]
+      },
+      {
+        Sid      = "DatabaseLogin"
+        Effect   = "Allow"
+        Action   = ["secretsmanager:GetSecretValue"]
+        Resource = [var.database.secret_arn]
+      },
+      {
+        Sid       = "ProtectItself"
+        Effect    = "Allow"
+        Action    = ["ecs:UpdateTaskProtection"]
+        Resource  = ["${replace(var.cluster.arn, ":cluster/", ":task/")}/*"]
+        Condition = { ArnEquals = { "ecs:cluster" = var.cluster.arn } }
+      },
+    ]
+  })
+}
+
+# --- what ECS may do to start it ---
+
+resource "aws_iam_role" "execution" {
+  name               = "${var.name}-execution"
+  assume_role_policy = local.trust
+}
+
+resource "aws_iam_role_policy" "execution" {
+  name = "execution"
+  role = aws_iam_role.execution.id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        # The token is the account's; IAM knows no resource for it.
+        Sid      = "Login"
+        Effect   = "Allow"
+        Action   = ["ecr:GetAuthorizationToken"]
+        Resource = ["*"]
+      },
+      {
+        Sid      = "Pull"
+        Effect   = "Allow"
+        Action   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+        Resource = [var.repository_arn]
+      },
+      {
+        Sid      = "Log"
+        Effect   = "Allow"
+        Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+        Resource = ["${aws_cloudwatch_log_group.this.arn}:*"]
+      },
+    ]
+  })
+}
+
+# --- the task ---
+
+resource "aws_cloudwatch_log_group" "this" {
+  name              = "/ecs/${var.name}"
+  retention_in_days = var.log_retention_days
+}
+
+resource "aws_ecs_task_definition" "this" {
+  family                   = local.task.family
+  requires_compatibilities = local.task.requiresCompatibilities
+  network_mode             = local.task.networkMode
+  cpu                      = local.task.cpu
+  memory                   = local.task.memory
+  task_role_arn            = local.task.taskRoleArn
+  execution_role_arn       = local.task.executionRoleArn
+  container_definitions    = jsonencode(local.task.containerDefinitions)
+
+  runtime_platform {
+    cpu_architecture        = local.task.runtimePlatform.cpuArchitecture
+    operating_system_family = local.task.runtimePlatform.operatingSystemFamily
+  }
+
+  dynamic "volume" {
+    for_each = local.task.volumes
+
+    content {
+      name = volume.value.name
+
+      docker_volume_configuration {
+        scope  = volume.value.dockerVolumeConfiguration.scope
+        driver = volume.value.dockerVolumeConfiguration.driver
+      }
+    }
+  }
+}
+
+resource "aws_security_group" "task" {
+  name        = "${var.name}-task"
+  description = "The service: Prometheus comes in, AWS and the database are gone to"
+  vpc_id      = var.vpc_id
+
+  tags = { Name = "${var.name}-task" }
+}
+
+resource "aws_vpc_security_group_ingress_rule" "scrapers" {
+  for_each                     = var.scraper_security_group_ids
+  security_group_id            = aws_security_group.task.id
+  description                  = "/metrics for ${each.key}"
+  ip_protocol                  = "tcp"
+  from_port                    = var.http_port
+  to_port                      = var.http_port
+  referenced_security_group_id = each.value
+}
+
+resource "aws_vpc_security_group_egress_rule" "task" {
+  for_each          = { https = 443, postgres = var.database.port }
+  security_group_id = aws_security_group.task.id
+  description       = each.key
+  ip_protocol       = "tcp"
+  from_port         = each.value
+  to_port           = each.value
+  cidr_ipv4         = "0.0.0.0/0"
+}
+
+resource "aws_service_discovery_private_dns_namespace" "this" {
+  name        = "${var.name}.internal"
+  description = "Where Prometheus finds the tasks of ${var.name}"
+  vpc         = var.vpc_id
+}
+
+resource "aws_service_discovery_service" "this" {
+  name = "poller"
+
+  dns_config {
+    namespace_id   = aws_service_discovery_private_dns_namespace.this.id
+    routing_policy = "MULTIVALUE"
+
+    dns_records {
+      type = "A"
+      ttl  = 10
+    }
+  }
+}
+
+resource "aws_ecs_service" "this" {
+  name            = var.name
+  cluster         = var.cluster.arn
+  task_definition = aws_ecs_task_definition.this.arn
+  desired_count   = 0
+
+  # Every GPU has a task: a new one can only start where an old one has gone, so none may be
+  # demanded to stay and none may be added. The queue keeps what arrives in between.
+  deployment_minimum_healthy_percent = 0
+  deployment_maximum_percent         = 100
+  availability_zone_rebalancing      = "DISABLED"
+  enable_ecs_managed_tags            = true
+  propagate_tags                     = "SERVICE"
+
+  capacity_provider_strategy {
+    capacity_provider = var.capacity_provider
+    weight            = 1
+  }
+
+  deployment_circuit_breaker {
+    enable   = true
+    rollback = true
+  }
+
+  network_configuration {
+    subnets          = var.subnet_ids
+    security_groups  = [aws_security_group.task.id]
+    assign_public_ip = false
+  }
+
+  service_registries {
+    registry_arn = aws_service_discovery_service.this.arn
+  }
+
+  lifecycle {
+    ignore_changes = [desired_count]
+  }
+
+  # A task without its permissions would fail and be taken for a bad deployment.
+  depends_on = [aws_iam_role_policy.task, aws_iam_role_policy.execution, aws_vpc_security_group_egress_rule.task]
+}

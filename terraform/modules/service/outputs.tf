@@ -1,0 +1,29 @@
+output "service" {
+  description = "Name of the ECS service"
+  value       = aws_ecs_service.this.name
+}
+
+output "task_definition" {
+  description = "ARN of the task definition, with its revision"
+  value       = aws_ecs_task_definition.this.arn
+}
+
+output "task_role_arn" {
+  description = "Role of the code"
+  value       = aws_iam_role.task.arn
+}
+
+output "security_group_id" {
+  description = "Security group of the tasks: let it into a database of your own"
+  value       = aws_security_group.task.id
+}
+
+output "log_group" {
+  description = "Name of the service's log group"
+  value       = aws_cloudwatch_log_group.this.name
+}
+
+output "metrics_address" {
+  description = "DNS name that has an A record for each task, and the port: for Prometheus"
+  value       = "${aws_service_discovery_service.this.name}.${aws_service_discovery_private_dns_namespace.this.name}:${var.http_port}"
+}

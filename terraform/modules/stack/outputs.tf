@@ -1,0 +1,79 @@
+output "repository_url" {
+  description = "Where the image is pushed to"
+  value       = module.image.url
+}
+
+output "raw_bucket" {
+  description = "Bucket that videos are uploaded to: POLLER_RAW_BUCKET"
+  value       = module.intake.raw_bucket.name
+}
+
+output "results_bucket" {
+  description = "Bucket for result files: POLLER_RESULTS_BUCKET"
+  value       = module.intake.results_bucket.name
+}
+
+output "queue_url" {
+  description = "Queue that announces uploads: POLLER_QUEUE_URL"
+  value       = module.intake.queue.url
+}
+
+output "dlq_url" {
+  description = "Dead-letter queue: POLLER_DLQ_URL"
+  value       = module.intake.dlq.url
+}
+
+output "database_url" {
+  description = "Where the database is, without a login: POLLER_DATABASE_URL"
+  value       = module.database.url
+}
+
+output "database_secret_arn" {
+  description = "Secret with the database's login: POLLER_DATABASE_SECRET_ARN"
+  value       = module.database.secret_arn
+}
+
+output "uploader_policy" {
+  description = "IAM policy, as JSON, for the application that uploads"
+  value       = module.intake.uploader_policy
+}
+
+output "cluster_name" {
+  description = "ECS cluster"
+  value       = module.cluster.cluster.name
+}
+
+output "service_name" {
+  description = "ECS service"
+  value       = module.service.service
+}
+
+output "task_definition" {
+  description = "Task definition, with its revision"
+  value       = module.service.task_definition
+}
+
+output "task_security_group_id" {
+  description = "Security group of the tasks: let it into an existing database"
+  value       = module.service.security_group_id
+}
+
+output "metrics_address" {
+  description = "DNS name with an A record for each task, and the port: for Prometheus"
+  value       = module.service.metrics_address
+}
+
+output "alarm_topic_arn" {
+  description = "SNS topic that every alarm goes to"
+  value       = module.alarms.topic_arn
+}
+
+output "dashboard" {
+  description = "CloudWatch dashboard"
+  value       = module.alarms.dashboard
+}
+
+output "scaling_policy" {
+  description = "What scaling does, as data, for a simulation"
+  value       = module.scaling.policy
+}
