@@ -32,11 +32,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="of the monkey's choices")
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--interval", type=float, default=1.5, help="mean seconds between blows")
+    parser.add_argument("--only", default="", help="what to do, by a part of its name: frozen")
     chosen = parser.parse_args()
     seed = secrets.randbelow(2**32) if chosen.seed is None else chosen.seed
     console = Console()
     console.print(f"Seed {seed}")
-    plan = Plan(chosen.seconds, seed, chosen.workers, chosen.interval)
+    plan = Plan(chosen.seconds, seed, chosen.workers, chosen.interval, chosen.only)
     directory = Path(tempfile.mkdtemp(prefix="poller-chaos-"))
     with running(directory / "servers") as stack:
         report = asyncio.run(unleash(plan, stack, directory, console.print))

@@ -48,6 +48,8 @@ class Monkey:
     show_messages: Callable[[], Awaitable[bool]]
     """Have messages delivered that workers hold."""
     interval_seconds: float
+    only: str
+    """A part of the names of what it does; empty: everything."""
     done: Counter[str] = field(default_factory=Counter)
     """How often it did what."""
     orphans: list[Orphan] = field(default_factory=list)
@@ -68,6 +70,7 @@ class Monkey:
             "system silent": (6, self._hold),
             "messages delivered while held": (4, self.show_messages),
         }
+        kinds = {name: kind for name, kind in kinds.items() if self.only in name}
         weights = [weight for weight, _ in kinds.values()]
         async with asyncio.TaskGroup() as group:
             while (left := deadline - time.monotonic()) > 0:

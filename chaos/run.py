@@ -58,6 +58,8 @@ class Plan:
     seed: int
     workers: int
     interval_seconds: float
+    only: str = ""
+    """A part of the names of the disturbances to confine it to."""
 
 
 @dataclass(slots=True)
@@ -138,6 +140,7 @@ class _Storm:
                 self.clients.sqs, stack.queues.url, random
             ),
             interval_seconds=self.plan.interval_seconds,
+            only=self.plan.only,
         )
         for seat in self.fleet.seats:
             seat.links["sqs"].on_request = self.receipts.note
