@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from tests.factories import make_application_body
 from tests.factories_video import make_video
@@ -30,6 +30,18 @@ class OldQueue(Queue):
             self.first = messages[0]
             return [replace(self.first, received_at=self.first.received_at - self.age)]
         return messages
+
+
+async def test_the_hours_count_from_the_question(inbox: Queue) -> None:
+    """A poll may have been open for a while: SQS did not begin to count before it."""
+    poll = asyncio.create_task(inbox.receive(limit=1, wait_seconds=5, visibility_seconds=30))
+    await asyncio.sleep(0)  # the poll is on its way
+    await inbox.send("late")
+    sent_at = datetime.now(UTC)
+
+    (message,) = await poll
+
+    assert message.received_at < sent_at
 
 
 async def test_the_work_goes_on_under_another_message(systems: Systems) -> None:
