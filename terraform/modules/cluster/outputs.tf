@@ -18,3 +18,8 @@ output "max_step" {
   description = "Most instances that one scaling step starts or stops"
   value       = local.max_step
 }
+
+output "stop_timeout_seconds" {
+  description = "The agent kills a container this long after SIGTERM, where its task says nothing, s"
+  value       = var.stop_timeout_seconds
+}

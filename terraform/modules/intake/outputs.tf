@@ -9,8 +9,13 @@ output "results_bucket" {
 }
 
 output "queue" {
-  description = "Queue that announces uploads: name, URL, ARN"
-  value       = { name = aws_sqs_queue.uploads.name, url = aws_sqs_queue.uploads.url, arn = aws_sqs_queue.uploads.arn }
+  description = "Queue that announces uploads: name, URL, ARN, and for how long it hides a message, s"
+  value = {
+    name               = aws_sqs_queue.uploads.name
+    url                = aws_sqs_queue.uploads.url
+    arn                = aws_sqs_queue.uploads.arn
+    visibility_seconds = aws_sqs_queue.uploads.visibility_timeout_seconds
+  }
 
   # Who reads it shall find it working.
   depends_on = [aws_sqs_queue_redrive_allow_policy.dlq, aws_s3_bucket_notification.raw]

@@ -27,3 +27,13 @@ output "metrics_address" {
   description = "DNS name that has an A record for each task, and the port: for Prometheus"
   value       = "${aws_service_discovery_service.this.name}.${aws_service_discovery_private_dns_namespace.this.name}:${var.http_port}"
 }
+
+output "environment" {
+  description = "What the service's environment says, by variable: for commands that are run by hand, too"
+  value       = { for name, value in local.environment : name => value if startswith(name, "POLLER_") }
+}
+
+output "stop_timeout_seconds" {
+  description = "The service is killed this long after SIGTERM, s"
+  value       = one([for container in local.task.containerDefinitions : container.stopTimeout if container.name == "poller"])
+}

@@ -77,3 +77,21 @@ output "scaling_policy" {
   description = "What scaling does, as data, for a simulation"
   value       = module.scaling.policy
 }
+
+output "environment" {
+  description = "What the service's environment says, by variable: for commands that are run by hand, too"
+  value       = module.service.environment
+}
+
+output "timing" {
+  description = "The numbers that must agree, as the parts have them, s"
+  value = {
+    visibility   = module.intake.queue.visibility_seconds
+    lease        = tonumber(module.service.environment.POLLER_LEASE_SECONDS)
+    heartbeat    = tonumber(module.service.environment.POLLER_HEARTBEAT_SECONDS)
+    wait         = tonumber(module.service.environment.POLLER_WAIT_TIME_SECONDS)
+    drain        = tonumber(module.service.environment.POLLER_DRAIN_SECONDS)
+    task_stop    = module.service.stop_timeout_seconds
+    cluster_stop = module.cluster.stop_timeout_seconds
+  }
+}

@@ -1,0 +1,145 @@
+# What a person is told, and what a person sees.
+
+mock_provider "aws" {
+  source          = "./tests/mocks"
+  override_during = plan
+}
+
+variables {
+  name                 = "poller-test"
+  emails               = ["ops@example.com"]
+  queue_name           = "uploads"
+  dlq_name             = "uploads-dlq"
+  cluster_name         = "poller-test"
+  service_name         = "poller-test"
+  capacity_provider    = "poller-test"
+  autoscaling_group    = "poller-test"
+  log_group            = "/ecs/poller-test"
+  depth                = 100
+  age_seconds          = 21600
+  retention_seconds    = 345600
+  duplicates_per_video = 3
+  no_progress_minutes  = 60
+  capacity_minutes     = 15
+}
+
+run "alarms" {
+  command = plan
+
+  module {
+    source = "./modules/alarms"
+  }
+
+  assert {
+    condition = {
+      for what, alarm in aws_cloudwatch_metric_alarm.this : what => [alarm.comparison_operator, alarm.threshold, alarm.evaluation_periods]
+      } == {
+      dlq         = ["GreaterThanOrEqualToThreshold", 1, 1]
+      depth       = ["GreaterThanOrEqualToThreshold", 100, 5]
+      age         = ["GreaterThanOrEqualToThreshold", 21600, 5]
+      duplicates  = ["GreaterThanThreshold", 3, 1]
+      capacity    = ["GreaterThanThreshold", 100, 15]
+      no-progress = ["GreaterThanOrEqualToThreshold", 1, 12]
+    }
+    error_message = "A dead letter, a deep queue, an old message, many duplicates, no capacity, no progress."
+  }
+
+  assert {
+    condition = {
+      for what, alarm in aws_cloudwatch_metric_alarm.this : what => one([for query in alarm.metric_query : query.expression if query.return_data == true])
+      } == {
+      dlq         = "letters + looked_at"
+      depth       = "visible + 0"
+      age         = "age + 0"
+      duplicates  = "IF(duplicates < 10, 0, duplicates / IF(FILL(stored, 0) < 1, 1, FILL(stored, 0)))"
+      capacity    = "reservation + 0"
+      no-progress = "IF(visible > 0 AND FILL(deleted, 0) < 1, 1, 0)"
+    }
+    error_message = "Each judges one expression."
+  }
+
+  assert {
+    condition = toset(flatten([
+      for what, alarm in aws_cloudwatch_metric_alarm.this : [
+        for query in alarm.metric_query : [
+          for metric in query.metric : "${what}: ${metric.namespace} ${metric.metric_name} ${join(",", values(coalesce(metric.dimensions, {})))}"
+        ]
+      ]
+      ])) == toset([
+      "dlq: AWS/SQS ApproximateNumberOfMessagesVisible uploads-dlq",
+      "dlq: AWS/SQS ApproximateNumberOfMessagesNotVisible uploads-dlq",
+      "depth: AWS/SQS ApproximateNumberOfMessagesVisible uploads",
+      "age: AWS/SQS ApproximateAgeOfOldestMessage uploads",
+      "duplicates: poller-test Duplicates ",
+      "duplicates: poller-test Stored ",
+      "capacity: AWS/ECS/ManagedScaling CapacityProviderReservation poller-test,poller-test",
+      "no-progress: AWS/SQS ApproximateNumberOfMessagesVisible uploads",
+      "no-progress: AWS/SQS NumberOfMessagesDeleted uploads",
+    ])
+    error_message = "Each looks at its own metrics."
+  }
+
+  assert {
+    condition = alltrue([
+      for alarm in aws_cloudwatch_metric_alarm.this :
+      alarm.alarm_actions == toset([aws_sns_topic.this.arn]) && alarm.ok_actions == toset([aws_sns_topic.this.arn]) && alarm.treat_missing_data == "notBreaching"
+    ])
+    error_message = "Each tells the topic, and nothing measured is no alarm."
+  }
+}
+
+run "told" {
+  command = plan
+
+  module {
+    source = "./modules/alarms"
+  }
+
+  assert {
+    condition     = { for email, subscription in aws_sns_topic_subscription.email : email => subscription.protocol } == { "ops@example.com" = "email" }
+    error_message = "The addresses are subscribed."
+  }
+
+  assert {
+    condition = (
+      toset(jsondecode(aws_sns_topic_policy.this.policy).Statement[0].Principal.Service) == toset(["cloudwatch.amazonaws.com", "events.amazonaws.com"])
+      && jsondecode(aws_sns_topic_policy.this.policy).Statement[0].Condition.StringEquals["aws:SourceAccount"] == "123456789012"
+    )
+    error_message = "CloudWatch and EventBridge of this account may tell."
+  }
+
+  assert {
+    condition = (
+      jsondecode(aws_cloudwatch_event_rule.launch_failed.event_pattern)["detail-type"] == ["EC2 Instance Launch Unsuccessful"]
+      && jsondecode(aws_cloudwatch_event_rule.launch_failed.event_pattern).detail.AutoScalingGroupName == ["poller-test"]
+      && aws_cloudwatch_event_target.launch_failed.arn == aws_sns_topic.this.arn
+    )
+    error_message = "An instance that does not start is told of."
+  }
+
+  assert {
+    condition = { for outcome, filter in aws_cloudwatch_log_metric_filter.outcomes : outcome => filter.pattern } == {
+      duplicate = "{ ($.event = \"video.finished\") && ($.outcomes[0] = \"duplicate\") }"
+      stored    = "{ ($.event = \"video.finished\") && ($.outcomes[0] = \"stored\") }"
+    }
+    error_message = "The log line that closes each message is counted by its outcome."
+  }
+}
+
+run "dashboard" {
+  command = plan
+
+  module {
+    source = "./modules/alarms"
+  }
+
+  assert {
+    condition     = length(jsondecode(aws_cloudwatch_dashboard.this.dashboard_body).widgets) == 6 && alltrue([for widget in jsondecode(aws_cloudwatch_dashboard.this.dashboard_body).widgets : widget.properties.region == "eu-central-1" && length(widget.properties.metrics) >= 1])
+    error_message = "Six graphs."
+  }
+
+  assert {
+    condition     = length(distinct([for widget in jsondecode(aws_cloudwatch_dashboard.this.dashboard_body).widgets : [widget.x, widget.y]])) == 6
+    error_message = "No graph covers another."
+  }
+}

@@ -1,0 +1,291 @@
+# The service on ECS.
+
+mock_provider "aws" {
+  source          = "./tests/mocks"
+  override_during = plan
+}
+
+override_resource {
+  target          = aws_iam_role.task
+  override_during = plan
+  values          = { arn = "arn:aws:iam::123456789012:role/task", id = "task" }
+}
+
+override_resource {
+  target          = aws_iam_role.execution
+  override_during = plan
+  values          = { arn = "arn:aws:iam::123456789012:role/execution", id = "execution" }
+}
+
+variables {
+  name              = "poller-test"
+  image             = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/poller-test@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+  repository_arn    = "arn:aws:ecr:eu-central-1:123456789012:repository/poller-test"
+  cluster           = { name = "poller-test", arn = "arn:aws:ecs:eu-central-1:123456789012:cluster/poller-test" }
+  capacity_provider = "poller-test"
+  vpc_id            = "vpc-1"
+  subnet_ids        = ["subnet-1", "subnet-2"]
+  raw_bucket        = { name = "raw", arn = "arn:aws:s3:::raw" }
+  results_bucket    = { name = "results", arn = "arn:aws:s3:::results" }
+  queue             = { url = "https://sqs.eu-central-1.amazonaws.com/123456789012/uploads", arn = "arn:aws:sqs:eu-central-1:123456789012:uploads" }
+  dlq               = { url = "https://sqs.eu-central-1.amazonaws.com/123456789012/dlq", arn = "arn:aws:sqs:eu-central-1:123456789012:dlq" }
+  database = {
+    url        = "postgresql://db.example.com:5432/poller?sslmode=require"
+    port       = 5432
+    secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:rds!db-1"
+  }
+  cpu_units                  = 4096
+  memory_mib                 = 14336
+  http_port                  = 9102
+  lease_seconds              = 90
+  heartbeat_seconds          = 30
+  visibility_seconds         = 900
+  wait_time_seconds          = 20
+  drain_seconds              = 90
+  stop_timeout_seconds       = 120
+  max_attempts               = 3
+  max_concurrent_videos      = 4
+  max_video_gib              = 20
+  max_video_hours            = 4
+  settings                   = { POLLER_SAMPLE_FPS = "2" }
+  scraper_security_group_ids = { prometheus = "sg-prometheus" }
+  log_retention_days         = 7
+}
+
+run "task" {
+  command = plan
+
+  module {
+    source = "./modules/service"
+  }
+
+  assert {
+    condition     = [for container in jsondecode(aws_ecs_task_definition.this.container_definitions) : container.name] == ["migrate", "poller"]
+    error_message = "The database is brought up to date, then the service starts."
+  }
+
+  assert {
+    condition = (
+      jsondecode(aws_ecs_task_definition.this.container_definitions)[1].dependsOn[0] == { containerName = "migrate", condition = "SUCCESS" }
+      && jsondecode(aws_ecs_task_definition.this.container_definitions)[0].command == ["migrate"]
+      && jsondecode(aws_ecs_task_definition.this.container_definitions)[1].command == ["run"]
+      && !jsondecode(aws_ecs_task_definition.this.container_definitions)[0].essential
+      && jsondecode(aws_ecs_task_definition.this.container_definitions)[1].essential
+    )
+    error_message = "The service waits for the migrations."
+  }
+
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.this.container_definitions)[1].resourceRequirements[0] == { type = "GPU", value = "1" }
+    error_message = "One GPU."
+  }
+
+  assert {
+    condition     = aws_ecs_task_definition.this.cpu == "4096" && aws_ecs_task_definition.this.memory == "14336" && jsondecode(aws_ecs_task_definition.this.container_definitions)[1].memoryReservation <= 14336 - jsondecode(aws_ecs_task_definition.this.container_definitions)[0].memoryReservation
+    error_message = "CPU and memory are the task's, and both containers fit in."
+  }
+
+  assert {
+    condition     = aws_ecs_task_definition.this.requires_compatibilities == toset(["EC2"]) && aws_ecs_task_definition.this.network_mode == "awsvpc"
+    error_message = "On EC2, with an address of its own."
+  }
+
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.this.container_definitions)[1].stopTimeout == 120
+    error_message = "120 s from SIGTERM to the kill."
+  }
+
+  assert {
+    condition = alltrue([
+      for container in jsondecode(aws_ecs_task_definition.this.container_definitions) :
+      container.readonlyRootFilesystem && !container.privileged && container.user == "10001:10001"
+      && container.linuxParameters.capabilities.drop == ["ALL"] && container.dockerSecurityOptions == ["no-new-privileges"]
+    ])
+    error_message = "Both containers are confined: read-only root, no root user, no capabilities."
+  }
+
+  assert {
+    condition = alltrue([
+      for container in jsondecode(aws_ecs_task_definition.this.container_definitions) :
+      container.logConfiguration.logDriver == "awslogs" && container.logConfiguration.options.mode == "non-blocking"
+      && container.logConfiguration.options["awslogs-group"] == aws_cloudwatch_log_group.this.name
+    ])
+    error_message = "Logs never hold up the work."
+  }
+
+  assert {
+    condition     = strcontains(jsondecode(aws_ecs_task_definition.this.container_definitions)[1].healthCheck.command[3], "http://127.0.0.1:9102/healthz") && jsondecode(aws_ecs_task_definition.this.container_definitions)[1].healthCheck.command[0] == "CMD"
+    error_message = "ECS asks /healthz."
+  }
+
+  assert {
+    condition = alltrue([
+      for container in jsondecode(aws_ecs_task_definition.this.container_definitions) : container.image == var.image
+    ])
+    error_message = "Both containers are the same image, by digest."
+  }
+
+  assert {
+    condition = [
+      for mount in jsondecode(aws_ecs_task_definition.this.container_definitions)[1].mountPoints : [mount.sourceVolume, mount.readOnly]
+    ] == [["work", false]] && one(aws_ecs_task_definition.this.volume).name == "work"
+    error_message = "Videos are fetched to a volume that goes with the task."
+  }
+
+  assert {
+    condition     = strcontains(aws_ecs_task_definition.this.container_definitions, "password") == false
+    error_message = "No password in the plan."
+  }
+}
+
+run "environment" {
+  command = plan
+
+  module {
+    source = "./modules/service"
+  }
+
+  assert {
+    condition = { for variable in jsondecode(aws_ecs_task_definition.this.container_definitions)[1].environment : variable.name => variable.value } == {
+      AWS_DEFAULT_REGION           = "eu-central-1"
+      NVIDIA_DRIVER_CAPABILITIES   = "compute,utility,video"
+      POLLER_ALLOWED_BUCKETS       = "raw"
+      POLLER_DATABASE_SECRET_ARN   = var.database.secret_arn
+      POLLER_DATABASE_URL          = var.database.url
+      POLLER_DEVICE                = "cuda"
+      POLLER_DLQ_URL               = var.dlq.url
+      POLLER_DRAIN_SECONDS         = "90"
+      POLLER_HEARTBEAT_SECONDS     = "30"
+      POLLER_HTTP_PORT             = "9102"
+      POLLER_LEASE_SECONDS         = "90"
+      POLLER_MAX_ATTEMPTS          = "3"
+      POLLER_MAX_CONCURRENT_VIDEOS = "4"
+      POLLER_MAX_VIDEO_BYTES       = "20GiB"
+      POLLER_MAX_VIDEO_SECONDS     = "14400"
+      POLLER_QUEUE_URL             = var.queue.url
+      POLLER_RAW_BUCKET            = "raw"
+      POLLER_RESULTS_BUCKET        = "results"
+      POLLER_SAMPLE_FPS            = "2"
+      POLLER_VISIBILITY_SECONDS    = "900"
+      POLLER_WAIT_TIME_SECONDS     = "20"
+      POLLER_WORK_DIR              = "/var/lib/poller"
+    }
+    error_message = "The service is told what was made, and the numbers of the design."
+  }
+}
+
+run "service" {
+  command = plan
+
+  module {
+    source = "./modules/service"
+  }
+
+  assert {
+    condition     = aws_ecs_service.this.deployment_minimum_healthy_percent == 0 && aws_ecs_service.this.deployment_maximum_percent == 100
+    error_message = "A deployment needs no second GPU."
+  }
+
+  assert {
+    condition     = aws_ecs_service.this.deployment_circuit_breaker[0].enable && aws_ecs_service.this.deployment_circuit_breaker[0].rollback
+    error_message = "A deployment that fails is rolled back."
+  }
+
+  assert {
+    condition     = [for strategy in aws_ecs_service.this.capacity_provider_strategy : strategy.capacity_provider] == ["poller-test"]
+    error_message = "Tasks run on the capacity provider."
+  }
+
+  assert {
+    condition     = aws_ecs_service.this.launch_type == ""
+    error_message = "With a launch type, ECS would not start instances."
+  }
+
+  assert {
+    condition     = aws_ecs_service.this.availability_zone_rebalancing == "DISABLED" && !aws_ecs_service.this.network_configuration[0].assign_public_ip
+    error_message = "Rebalancing needs a surplus task; a public address is not needed."
+  }
+
+  assert {
+    condition     = aws_ecs_service.this.service_registries[0].registry_arn == aws_service_discovery_service.this.arn && aws_service_discovery_service.this.dns_config[0].dns_records[0].type == "A" && output.metrics_address == "poller.poller-test.internal:9102"
+    error_message = "Prometheus finds each task by DNS."
+  }
+
+  assert {
+    condition     = { for what, rule in aws_vpc_security_group_ingress_rule.scrapers : what => [rule.from_port, rule.to_port, rule.referenced_security_group_id] } == { prometheus = [9102, 9102, "sg-prometheus"] }
+    error_message = "Only Prometheus comes in."
+  }
+
+  assert {
+    condition     = { for what, rule in aws_vpc_security_group_egress_rule.task : what => rule.from_port } == { https = 443, postgres = 5432 }
+    error_message = "AWS and the database are gone to."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_log_group.this.retention_in_days == 7
+    error_message = "Logs are kept for 7 days."
+  }
+}
+
+run "permissions" {
+  command = plan
+
+  module {
+    source = "./modules/service"
+  }
+
+  assert {
+    condition = {
+      for statement in jsondecode(aws_iam_role_policy.task.policy).Statement : statement.Sid => [statement.Action, statement.Resource]
+      } == {
+      Queues = [
+        ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:SendMessage"],
+        ["arn:aws:sqs:eu-central-1:123456789012:uploads", "arn:aws:sqs:eu-central-1:123456789012:dlq"],
+      ]
+      ReadVideos               = [["s3:GetObject"], ["arn:aws:s3:::raw/*"]]
+      TellMissingFromForbidden = [["s3:ListBucket"], ["arn:aws:s3:::raw", "arn:aws:s3:::results"]]
+      WriteResults             = [["s3:GetObject", "s3:PutObject"], ["arn:aws:s3:::results/*"]]
+      DatabaseLogin            = [["secretsmanager:GetSecretValue"], ["arn:aws:secretsmanager:eu-central-1:123456789012:secret:rds!db-1"]]
+      ProtectItself            = [["ecs:UpdateTaskProtection"], ["arn:aws:ecs:eu-central-1:123456789012:task/poller-test/*"]]
+    }
+    error_message = "The task may do exactly what the code does."
+  }
+
+  assert {
+    condition = alltrue([
+      for statement in jsondecode(aws_iam_role_policy.task.policy).Statement :
+      statement.Effect == "Allow" && alltrue([for action in statement.Action : !strcontains(action, "*")]) && !contains(statement.Resource, "*")
+    ])
+    error_message = "No action has a star, and no statement is about everything."
+  }
+
+  assert {
+    condition     = [for statement in jsondecode(aws_iam_role_policy.task.policy).Statement : statement.Condition.ArnEquals["ecs:cluster"] if statement.Sid == "ProtectItself"] == [var.cluster.arn]
+    error_message = "Protection is for tasks of this cluster."
+  }
+
+  assert {
+    condition = {
+      for statement in jsondecode(aws_iam_role_policy.execution.policy).Statement : statement.Sid => [statement.Action, statement.Resource]
+      } == {
+      Login = [["ecr:GetAuthorizationToken"], ["*"]]
+      Pull  = [["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"], [var.repository_arn]]
+      Log   = [["logs:CreateLogStream", "logs:PutLogEvents"], ["arn:aws:logs:eu-central-1:123456789012:log-group:/ecs/poller-test:*"]]
+    }
+    error_message = "ECS may pull the image and write the log."
+  }
+
+  assert {
+    condition = alltrue([
+      for role in [aws_iam_role.task, aws_iam_role.execution] :
+      jsondecode(role.assume_role_policy).Statement[0].Principal.Service == "ecs-tasks.amazonaws.com"
+      && jsondecode(role.assume_role_policy).Statement[0].Condition.StringEquals["aws:SourceAccount"] == "123456789012"
+    ])
+    error_message = "Only tasks of this account take the roles."
+  }
+
+  assert {
+    condition     = aws_ecs_task_definition.this.task_role_arn == aws_iam_role.task.arn && aws_ecs_task_definition.this.execution_role_arn == aws_iam_role.execution.arn
+    error_message = "The code has the task's role, and ECS the other."
+  }
+}

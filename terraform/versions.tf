@@ -1,0 +1,11 @@
+# For `terraform test`, which is run here: the tests name the modules.
+terraform {
+  required_version = ">= 1.11"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.100, < 6.0"
+    }
+  }
+}
