@@ -79,7 +79,7 @@ def _decode(stream: VideoStream, packet: "Packet[VideoStream]", log: ErrorLog) -
         frames = stream.codec_context.decode(packet)
     except av.error.FFmpegError as error:
         raise DamageError("errors while decoding") from error
-    # Of some damage only the log tells, of some only the frame.
+    # Whichever is first to tell of damage.
     if log.grew() or any(frame.is_corrupt for frame in frames):
         raise DamageError("errors while decoding")
     return frames

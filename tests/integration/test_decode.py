@@ -155,7 +155,8 @@ async def test_sampled(tmp_path: Path, kind: str, backend: str, *, tolerant: boo
     decoded = await decode_all(path, sample_fps=5, tolerant=tolerant)
 
     assert decoded.finished is not None
-    assert decoded.finished.backend == ("tolerant" if tolerant else backend)
+    assert decoded.opened.backend == ("tolerant" if tolerant else backend)
+    assert decoded.finished.backend == decoded.opened.backend
     assert decoded.finished.decoded == decoded.opened.info.frames
     truth = read_truth(path, decoded.opened.width, decoded.opened.height)
     taken = sample_indices(np.array(truth.times_ms), 5)
