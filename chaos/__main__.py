@@ -66,7 +66,10 @@ def _table(report: Report) -> Table:
     table.add_row("deliveries settled", str(report.deliveries))
     table.add_row("attempts fenced off", str(report.fenced))
     table.add_row("taken over after a kill", _takeovers(report))
-    table.add_row("queue empty after", f"{report.quiet_seconds:.0f} s", end_section=True)
+    table.add_row("queue empty after", f"{report.quiet_seconds:.0f} s")
+    table.add_row(
+        "overwritten, without an end", str(len(report.findings.unended)), end_section=True
+    )
     for kind, sentences in report.findings.kinds.items():
         table.add_row(kind, str(len(sentences)) if not sentences else f"[red]{len(sentences)}[/]")
     return table
@@ -98,6 +101,7 @@ def _write(report: Report) -> None:
         "attempts_fenced_off": report.fenced,
         "takeover_seconds": [round(seconds, 1) for seconds in report.takeovers],
         "queue_empty_after_seconds": round(report.quiet_seconds),
+        "overwritten_without_an_end": len(report.findings.unended),
         "breaches": {kind: len(found) for kind, found in report.findings.kinds.items()},
     }
     RESULTS.mkdir(exist_ok=True)

@@ -17,7 +17,7 @@ SELECT v.object_key, v.external_id, a.id, a.revision, a.state, a.attempts, a.lea
        a.error_code, a.error_message, a.events_count, a.embeddings_count,
        ARRAY(SELECT DISTINCT lease_token FROM events WHERE analysis_id = a.id UNION
              SELECT DISTINCT lease_token FROM embeddings WHERE analysis_id = a.id) AS tokens,
-       a.done_token,
+       a.done_token, a.lease_expires_at <= clock_timestamp() AS is_expired,
        (a.duration_seconds, a.width, a.height, a.fps, a.codec, a.frames_analyzed)::text AS facts,
        e.count AS event_rows, e.digest AS events, m.count AS embedding_rows,
        m.digest AS embeddings
@@ -56,6 +56,9 @@ class Findings:
     stuck: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     bugs: list[str] = field(default_factory=list)
+    unended: list[str] = field(default_factory=list)
+    """No breach: overwritten revisions whose message was deleted, as delivered twice, while they
+    were worked on, and whose worker was killed then. `poller reconcile` announces them again."""
 
     @property
     def kinds(self) -> dict[str, list[str]]:
@@ -119,7 +122,8 @@ def _audit_upload(
     for row in rows:
         where = f"{upload.key}, revision {row['revision'][:8]}, analysis {row['id']}"
         if row["state"] not in ("done", "failed", "superseded"):
-            findings.stuck.append(f"{where}: {row['state']}")
+            is_current = row in newest or not row["is_expired"]
+            (findings.stuck if is_current else findings.unended).append(f"{where}: {row['state']}")
         elif row["state"] == "failed":
             findings.lost.append(f"{where}: failed, {row['error_code']} {row['error_message']}")
         if row["tokens"] not in ([], [row["done_token"]]):
