@@ -121,7 +121,7 @@ class Analyzer:
             self._sample_fps,
             self._batch_size,
             self._decoder_threads,
-            tolerant,
+            tolerant or past.tolerant,
             past.position_ms,
         )
         async with AsyncExitStack() as stack:
@@ -133,6 +133,7 @@ class Analyzer:
             video = await stack.enter_async_context(self._device.open(slabs, past.carry))
             timeline = Timeline(source_fps=decoding.opened.info.fps, sample_fps=self._sample_fps)
             log = _Log(journal, self._settings, self._checkpoint_seconds, len(past.stretches))
+            log.stretch.tolerant = request.tolerant or decoding.opened.backend == "tolerant"
             run = _Run(decoding, video, timeline, log, on_progress)
             await run.repeat(past.stretches)
             return await run.complete()
@@ -140,7 +141,7 @@ class Analyzer:
     @property
     def _settings(self) -> str:
         """What must be the same for one run to go on from another's checkpoint."""
-        return f"{PIPELINE}, {self._sample_fps} fps, parts-1"
+        return f"{PIPELINE}, {self._sample_fps} fps, parts-2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,8 @@ class _Past:
     stretches: Sequence[Stretch] = ()
     position_ms: float | None = None
     carry: Arrays | None = None
+    tolerant: bool = False
+    """Damage was met: what follows is read by the backend that tells it."""
 
 
 async def _read_past(journal: Journal, settings: str) -> _Past:
@@ -159,8 +162,14 @@ async def _read_past(journal: Journal, settings: str) -> _Past:
         stretches = [stretch for stretch in found if stretch is not None]
         if not parts or len(stretches) < len(parts):
             return _Past()
-        return _Past(stretches, stretches[-1].position_ms, read_carry(parts[-1]))
-    except WireError:  # whatever that was, the video can be analysed without it
+        last = stretches[-1]
+        return _Past(stretches, last.position_ms, read_carry(parts[-1]), last.tolerant)
+    except (
+        WireError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ):  # whatever that was, the video can be analysed without it
         return _Past()
 
 
@@ -184,9 +193,12 @@ class _Log:
         """Write down what came since the last part, if that is any frame."""
         if not self.stretch.count:
             return
-        part = write_part(self.number, self.stretch, await video.carry(), self.settings)
+        stretch = self.stretch
+        part = write_part(
+            self.number, stretch, await video.carry(), self.settings, tolerant=stretch.tolerant
+        )
         if await self.journal.save(part):
-            self.number, self.stretch = self.number + 1, Stretch()
+            self.number, self.stretch = self.number + 1, stretch.rest()
         self.cut_at = time.monotonic()
 
 

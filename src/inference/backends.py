@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _CHUNK_FRAMES = 128
 """Source frames that decord may pass in one call: between calls the decoder shows it is alive."""
+_SILENT_FRAMES = 1000
+"""Frames that decord may decode without a word, on its way to the first one wanted."""
 _LOG_BYTES = 1 << 18
 
 
@@ -81,6 +83,12 @@ class Selection:
         """Choose from all the frames' times, float64 [N], ascending; return int64 [M]."""
         return sample_indices(pts_ms, self.sample_fps, self.after_ms)
 
+    def passed(self, pts_ms: npt.NDArray[np.float64]) -> int:
+        """Count the frames up to the one to go on behind."""
+        if self.after_ms is None:
+            return 0
+        return int(np.searchsorted(pts_ms, self.after_ms, side="right"))
+
 
 def read_with_decord(
     path: Path, probe: Probe, selection: Selection, *, threads: int, log: ErrorLog
@@ -107,7 +115,9 @@ def read_with_decord(
         _read_batch(reader, [0], log), probe.first_picture[None]
     ):
         raise DamageError("decord begins with another picture")
-    passed = 0
+    passed = selection.passed(pts_ms)
+    if _frames_from_keyframe(probe, passed) > _SILENT_FRAMES:
+        raise DamageError("decord would be silent for too long on the way there")
     for chunk in _chunks(selection.indices(pts_ms)):
         pixels = _read_batch(reader, chunk.tolist(), log)
         # For some widths, 144 among them, decord pads its rows and miscounts the channels.
@@ -118,6 +128,14 @@ def read_with_decord(
         yield Passed(int(chunk[-1]) + 1 - passed)
         passed = int(chunk[-1]) + 1
     yield Passed(len(pts_ms) - passed)
+
+
+def _frames_from_keyframe(probe: Probe, position: int) -> int:
+    """Count the frames that lead to one from the keyframe before it."""
+    if not position:
+        return 0
+    before = int(np.searchsorted(probe.keyframes, probe.pts[position - 1], side="right")) - 1
+    return position - int(np.searchsorted(probe.pts, probe.keyframes[max(before, 0)]))
 
 
 def _read_batch(

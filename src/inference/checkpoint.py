@@ -67,10 +67,18 @@ class Stretch:
     gaps: list[tuple[int, Gap]] = field(default_factory=list)
     """Each with the number of frames of this stretch that came before it."""
     count: int = 0
+    tolerant: bool = False
+    """Damage was met here or before."""
+
+    def rest(self) -> "Stretch":
+        """What a part of this stretch leaves out: the gaps behind the last frame."""
+        gaps = [(0, gap) for before, gap in self.gaps if before == self.count]
+        return Stretch(gaps=gaps, tolerant=self.tolerant)
 
     def add(self, item: Measured | Gap) -> None:
         """Take the next frames or the next gap."""
         if isinstance(item, Gap):
+            self.tolerant = True
             self.gaps.append((self.count, item))
         else:
             self.frames.append(item)
@@ -97,17 +105,28 @@ class Stretch:
                 yield gap
 
 
-def write_part(number: int, stretch: Stretch, carry: Arrays, settings: str) -> Part:
-    """Encode a stretch of at least one frame; `settings` says under which it was measured."""
+def write_part(
+    number: int, stretch: Stretch, carry: Arrays, settings: str, *, tolerant: bool
+) -> Part:
+    """Encode a stretch of at least one frame; `settings` says under which it was measured.
+
+    `tolerant` says that damage was met: who goes on must look for more of it. Gaps behind the last
+    frame are left out, because they will be met again.
+    """
     pts_ms = np.concatenate([times for times, _ in stretch.frames])
     arrays = FrameFeatures.join([features for _, features in stretch.frames]).to_arrays()
     # Few frames have a descriptor; the zeros of the others need no room.
     arrays["descriptor"] = arrays["descriptor"][arrays["described"]]
-    gaps = [[before, gap.start_ms, gap.end_ms, gap.cause] for before, gap in stretch.gaps]
+    gaps = [
+        [before, gap.start_ms, gap.end_ms, gap.cause]
+        for before, gap in stretch.gaps
+        if before < stretch.count
+    ]
+    header = {"settings": settings, "gaps": gaps, "tolerant": tolerant}
     return Part(
         number,
         stretch.position_ms,
-        b"".join(pack({"settings": settings, "gaps": gaps}, {"pts_ms": pts_ms, **arrays})),
+        b"".join(pack(header, {"pts_ms": pts_ms, **arrays})),
         b"".join(pack({}, carry)),
     )
 
@@ -116,7 +135,7 @@ def read_stretch(part: Part, settings: str) -> Stretch | None:
     """Decode a part's stretch; None if it was measured under other settings.
 
     Raises:
-        WireError: it is no part.
+        WireError, KeyError, TypeError, ValueError: it is no part.
     """
     header, arrays = _unpack(part.stretch)
     if header["settings"] != settings:
@@ -127,6 +146,7 @@ def read_stretch(part: Part, settings: str) -> Stretch | None:
     stretch = Stretch()
     stretch.add((arrays.pop("pts_ms"), FrameFeatures.from_arrays(arrays)))
     stretch.gaps = [(before, Gap(*gap)) for before, *gap in header["gaps"]]
+    stretch.tolerant = header["tolerant"]
     return stretch
 
 
@@ -134,7 +154,7 @@ def read_carry(part: Part) -> Arrays:
     """Decode what the device remembered at the end of a part.
 
     Raises:
-        WireError: it is not there, or no carry.
+        WireError, KeyError, TypeError, ValueError: it is not there, or no carry.
     """
     return _unpack(part.carry or b"")[1]
 

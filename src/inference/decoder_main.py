@@ -7,11 +7,8 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
-
-import numpy as np
 
 from inference.backends import (
     DamageError,
@@ -139,6 +136,7 @@ def _decode(order: Order, outbox: Outbox) -> None:
     backend, frames = open_frames(
         path, facts, selection, tolerant=order.tolerant, threads=order.threads, log=log
     )
+    outbox.decoded = selection.passed(facts.times_ms())
     outbox.say(Opened(facts.info, *facts.frame_size(), backend))
     try:
         for item in frames:
@@ -169,14 +167,7 @@ def open_frames(
     """
     needed = plan_packets(facts, selection)
     if tolerant or (needed is None and facts.tolerant_because):
-        rest = Tolerant(path, facts, selection, threads, log).read()
-        return "tolerant", chain([Passed(_count_until(facts, selection.after_ms))], rest)
+        return "tolerant", Tolerant(path, facts, selection, threads, log).read()
     read = read_with_decord if needed is None else partial(read_sparsely, needed=needed)
     frames = read(path, facts, selection, threads=threads, log=log)
     return "decord" if needed is None else "sparse", frames
-
-
-def _count_until(facts: Probe, after_ms: float | None) -> int:
-    if after_ms is None:
-        return 0
-    return int(np.searchsorted(facts.times_ms(), after_ms, side="right"))

@@ -45,7 +45,7 @@ def read_sparsely(
     awaited: dict[int | None, int] = {
         int(probe.pts[at]): at for at in selection.indices(probe.times_ms()).tolist()
     }
-    passed = 0
+    passed = selection.passed(probe.times_ms())
     with open_stream(path, probe.stream, threads) as (container, stream):
         for packet, is_needed in _plan(container.demux(stream), needed):
             for frame in _decode(stream, packet, log) if is_needed else []:

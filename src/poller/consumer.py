@@ -230,11 +230,23 @@ class Consumer:
             await self._wait_for_stop(min(pause, max(1, self._intake.wait_seconds)))
             if self.outage == "sqs" or self._missed is None:
                 return  # the next receive is what tells
-            if await self._pipeline.is_back(self.outage, self._missed):
+            if await self._is_back(self.outage, self._missed):
                 self.outage = None
                 self.waiting_since = asyncio.get_running_loop().time()
             else:
                 self.faults_in_a_row += 1
+
+    async def _is_back(self, system: str, missed: VideoRequest) -> bool:
+        """Ask the system; a stop does not wait for the answer."""
+        asked = asyncio.create_task(self._pipeline.is_back(system, missed), name="is-back")
+        stopped = asyncio.create_task(self._stopping.wait(), name="stop")
+        try:
+            await asyncio.wait([asked, stopped], return_when=asyncio.FIRST_COMPLETED)
+            return asked.done() and asked.result()
+        finally:
+            stopped.cancel()
+            asked.cancel()
+            await asyncio.wait([stopped, asked])
 
     async def _wait_for_slot(self) -> None:
         stopped = asyncio.create_task(self._stopping.wait(), name="stop")

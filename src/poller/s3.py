@@ -32,6 +32,8 @@ _MISSING = {
     "MethodNotAllowed",
 }
 _FORBIDDEN = {"403", "AccessDenied", "Forbidden", "InvalidObjectState", "AllAccessDisabled"}
+_NAMELESS = {"400", "403"}
+"""What is left of an error's name in an answer to HEAD: a clock, a key or the object at fault."""
 _CHANGED = {"412", "PreconditionFailed"}
 _PASSING = {408, 409, 425, 429}
 """HTTP statuses below 500 that say: later."""
@@ -103,7 +105,12 @@ class Objects:
             UnavailableError: S3 is away.
         """
         with errors_translated(bucket, key):
-            head = await self._client.head_object(Bucket=bucket, Key=key)
+            try:
+                head = await self._client.head_object(Bucket=bucket, Key=key)
+            except ClientError as error:
+                if error.response["Error"]["Code"] in _NAMELESS:
+                    await self._read_byte(bucket, key)
+                raise
         version = head.get("VersionId")
         return ObjectRevision(
             bucket,
@@ -113,6 +120,11 @@ class Objects:
             head["ContentLength"],
             head["LastModified"],
         )
+
+    async def _read_byte(self, bucket: str, key: str) -> None:
+        """Ask by GET, whose answer has a body that names the fault, as that of HEAD has not."""
+        got = await self._client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")
+        got["Body"].close()
 
     async def check_bucket(self, bucket: str) -> None:
         """Check that the bucket is there and may be listed. Raises as `head` does."""

@@ -57,7 +57,9 @@ class Settlement:
                 bounded = plan_visibility(after, message.received_at, datetime.now(UTC))
                 if bounded is not None:
                     await self._queue.hide(message, bounded)
-            case Continue():
+            case Continue(letter):
+                if letter is not None:
+                    await self._dead_letters.dead_letter(message, letter)
                 await self._queue.send_again(message)
                 await self._queue.delete(message)
             case DeadLetter():

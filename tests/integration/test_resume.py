@@ -54,6 +54,7 @@ class Attempt:
     interval_seconds: float = 3600.0
     opens_after: int | None = None
     """Frames after which the journal is opened."""
+    stall_seconds: float = 30.0
     frames: int = 0
 
     async def complete(self) -> Analysis:
@@ -61,7 +62,7 @@ class Attempt:
         analyzer = Analyzer(
             self.device,
             sample_fps=self.sample_fps,
-            limits=Limits(3600),
+            limits=Limits(3600, stall_seconds=self.stall_seconds),
             batch_size=8,
             checkpoint_seconds=self.interval_seconds,
         )
@@ -79,7 +80,7 @@ class Attempt:
         analyzer = Analyzer(
             self.device,
             sample_fps=self.sample_fps,
-            limits=Limits(3600),
+            limits=Limits(3600, stall_seconds=self.stall_seconds),
             batch_size=8,
             checkpoint_seconds=self.interval_seconds,
         )
@@ -205,6 +206,39 @@ async def test_damage_before_the_checkpoint(tmp_path: Path, device: Device) -> N
 
     assert any(event.event_type == "decode_gap" for event in whole.results.events)
     assert_same(resumed, whole)
+
+
+@pytest.mark.parametrize("fraction", [0.42, 0.43, 0.44])
+async def test_stopped_within_damage(tmp_path: Path, device: Device, fraction: float) -> None:
+    """Wherever an analysis stops around damage, each gap is told once, and every frame counted."""
+    path = make_video(tmp_path / "v.mp4", frames=480, width=640, height=360)
+    corrupt_packets(path, 200, 204, keep=40)
+    whole = await Attempt(path, device, Notebook(), 12.0).complete()
+    notebook = Notebook()
+    await Attempt(path, device, notebook, 12.0).stop_at(fraction)
+
+    resumed = await Attempt(path, device, notebook, 12.0).complete()
+
+    ours, theirs = (
+        [event for event in each.results.events if event.event_type == "decode_gap"]
+        for each in (resumed, whole)
+    )
+    assert ours == theirs != []
+    assert resumed.frames_decoded == whole.frames_decoded == 480
+    assert resumed.frames_analyzed == whole.frames_analyzed
+
+
+async def test_the_way_back_is_long(tmp_path: Path, device: Device) -> None:
+    """A decoder that must pass what was measured before shows meanwhile that it works."""
+    path = make_video(tmp_path / "v.ts", frames=2400, width=960, height=540)
+    notebook = Notebook()
+    await Attempt(path, device, notebook, 1.0).stop_at(0.9)
+    impatient = Attempt(path, device, notebook, 1.0, stall_seconds=1.3)
+
+    resumed = await impatient.complete()
+
+    assert resumed.frames_decoded == 2400
+    assert impatient.frames <= 12
 
 
 async def test_other_sampling(tmp_path: Path, device: Device) -> None:

@@ -83,7 +83,8 @@ FAILED = Failed("too_long", "it is too long", 2)
         ([FAILED, Busy(70 * SECOND)], Hide(70 * SECOND)),
         ([Stored(), Interrupted("drain"), Busy(SECOND)], Hide(timedelta(0))),
         ([Busy(70 * SECOND), Abandoned("fence")], Leave()),
-        ([Busy(70 * SECOND), HandedOver(), FAILED], Continue()),
+        ([Busy(70 * SECOND), HandedOver()], Continue()),
+        ([HandedOver(), FAILED], Continue(DeadLetter("too_long", "it is too long", 2))),
         ([HandedOver(), Abandoned("fence")], Leave()),
     ],
 )

@@ -12,6 +12,10 @@ from poller.postgres.pool import Pool, acquired, query
 
 log = structlog.get_logger("poller.checkpoints")
 
+_LOAD_SECONDS = 20.0
+_SAVE_SECONDS = 5.0
+"""The work stands still meanwhile, and a part that was not kept is in the next one."""
+
 
 class Checkpoints:
     """The journal of one claim; written under its fencing token."""
@@ -26,7 +30,7 @@ class Checkpoints:
         Raises:
             UnavailableError: Postgres is away.
         """
-        async with acquired(self._pool) as connection:
+        async with acquired(self._pool, seconds=_LOAD_SECONDS) as connection:
             rows = await connection.fetch(query("load_checkpoints"), self._claim.analysis_id)
         return [Part(**row) for row in rows]
 
@@ -34,7 +38,7 @@ class Checkpoints:
         """Keep a part. Whether the lease is lost is for the heartbeat to find out."""
         claim = self._claim
         try:
-            async with acquired(self._pool) as connection:
+            async with acquired(self._pool, seconds=_SAVE_SECONDS) as connection:
                 saved = await connection.fetchval(
                     query("save_checkpoint"),
                     claim.analysis_id,

@@ -95,7 +95,12 @@ class Hide:
 
 @dataclass(frozen=True, slots=True)
 class Continue:
-    """Send a copy to the same queue, then delete; if the send fails, it stays."""
+    """Send a copy to the same queue, then delete; if a send fails, it stays.
+
+    `letter` is for those of its videos that have failed: to the copy they will be old news.
+    """
+
+    letter: "DeadLetter | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +130,17 @@ def decide(outcomes: Sequence[Outcome]) -> Verdict:
     if Abandoned in kinds:
         return Leave()
     if HandedOver in kinds:
-        return Continue()
+        return Continue(_letter(outcomes))
     waits = [wait for outcome in outcomes if (wait := _wait(outcome)) is not None]
     if waits:
         return Hide(min(waits))
+    return _letter(outcomes) or Ack()
+
+
+def _letter(outcomes: Sequence[Outcome]) -> DeadLetter | None:
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
     if not failures:
-        return Ack()
+        return None
     details = "; ".join(dict.fromkeys(failure.detail for failure in failures))
     return DeadLetter(failures[0].reason, details, max(failure.attempts for failure in failures))
 

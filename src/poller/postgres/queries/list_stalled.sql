@@ -1,7 +1,7 @@
 -- Work that stands still: unfinished, and nobody has held it or had to wait for it for a while.
 -- $1 for how long (interval)
 -- Nothing is left to do for what is overtaken: the object has newer bytes, or another pipeline has
--- analysed these.
+-- analysed these since.
 -- A video that was bound and never claimed has no analysis. It is given up after 14 days, the
 -- retention of the DLQ: its announcements are there, if its object is gone.
 SELECT v.bucket, v.object_key, v.resent_at, a.id AS analysis_id, a.state, a.since,
@@ -10,7 +10,7 @@ SELECT v.bucket, v.object_key, v.resent_at, a.id AS analysis_id, a.state, a.sinc
            SELECT FROM analyses newer
            WHERE newer.video_id = v.id
              AND (newer.object_modified_at > a.object_modified_at
-                  OR (newer.revision = a.revision AND newer.state = 'done'))
+                  OR (newer.revision = a.revision AND newer.id > a.id AND newer.state = 'done'))
        ) AS is_overtaken
 FROM videos v
 JOIN (
