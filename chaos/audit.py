@@ -1,6 +1,7 @@
 """The count at the end: what was lost, doubled, wrong, or left lying about."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,11 +39,13 @@ ORDER BY a.id
 
 
 _DIGESTED = ("facts", "events_count", "embeddings_count", "events", "embeddings")
-_OUTAGE_WORDS = (
-    "Resetting connection with an active transaction",
-    "Future exception was never retrieved\nfuture: <Future finished exception=Connection",
+_OUTAGE = re.compile(
+    r"Resetting connection with an active transaction"
+    r"|Future exception was never retrieved\nfuture: <Future finished exception=Connection"
+    r"|Task exception was never retrieved\nfuture: <Task finished .* coro=<PoolConnectionHolder"
 )
-"""How asyncpg logs a session that was ended in the middle of a COPY; its caller is told as well."""
+"""How asyncpg logs sessions that end in the middle of a COPY, or do not answer when they are given
+back; its caller is told as well."""
 
 
 @dataclass(slots=True)
@@ -162,7 +165,7 @@ def audit_dead_letters(
 def audit_logs(lines: Iterable[Mapping[str, Any]], findings: Findings) -> None:
     """Find what workers log when something happens that nobody foresaw."""
     for line in lines:
-        if line["event"].startswith(_OUTAGE_WORDS):
+        if _OUTAGE.match(line["event"]):
             continue
         if line.get("level") in ("error", "critical") or line["event"].startswith("Traceback"):
             text = str(line.get("exception", "")).strip().splitlines()[-1:]

@@ -44,6 +44,7 @@ _REFERENCE_SECONDS = 180
 _QUIET_SECONDS = 300
 _SHOW_SECONDS = 15
 """How often what is hidden is brought back in the calm: a duplicate may wait for an hour."""
+_KILLS = ("killed", "terminated", "crashed", "cut")
 _COUNT_DONE = "SELECT count(*) FROM analyses WHERE state = 'done'"
 _DONE = """
 SELECT object_key, revision FROM analyses JOIN videos v ON v.id = video_id WHERE state = 'done'
@@ -68,6 +69,8 @@ class Report:
 
     plan: Plan
     disturbances: Counter[str] = field(default_factory=Counter)
+    kills: int = 0
+    """Those of them that end a process, a session or connections."""
     uploads: int = 0
     revisions: int = 0
     announcements: int = 0
@@ -240,6 +243,7 @@ class _Storm:
     def _count(self, monkey: Monkey, traffic: Traffic) -> None:
         report = self.report
         report.disturbances = monkey.done
+        report.kills = sum(n for name, n in monkey.done.items() if name.endswith(_KILLS))
         report.uploads = len(traffic.uploads)
         report.revisions = sum(len(upload.contents) for upload in traffic.uploads)
         report.announcements = sum(upload.announcements for upload in traffic.uploads)
