@@ -101,11 +101,11 @@ run "told" {
   }
 
   assert {
-    condition = (
-      toset(jsondecode(aws_sns_topic_policy.this.policy).Statement[0].Principal.Service) == toset(["cloudwatch.amazonaws.com", "events.amazonaws.com"])
-      && jsondecode(aws_sns_topic_policy.this.policy).Statement[0].Condition.StringEquals["aws:SourceAccount"] == "123456789012"
-    )
-    error_message = "CloudWatch and EventBridge of this account may tell."
+    condition = {
+      for statement in jsondecode(aws_sns_topic_policy.this.policy).Statement :
+      statement.Principal.Service => try(statement.Condition.StringEquals["aws:SourceAccount"], "any")
+    } == { "cloudwatch.amazonaws.com" = "123456789012", "events.amazonaws.com" = "any" }
+    error_message = "CloudWatch of this account and EventBridge may tell."
   }
 
   assert {
