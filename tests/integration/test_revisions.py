@@ -13,7 +13,7 @@ from tests.integration.test_claims import (
     uploaded,
 )
 
-from poller.postgres.claims import Claimed
+from poller.postgres.claims import Claimed, Terminal
 from poller.postgres.pool import Pool
 
 
@@ -90,3 +90,21 @@ async def test_the_latest_analysis_is_that_of_the_latest_upload(connections: Poo
 
     shown = await database.pool.fetch("SELECT revision FROM latest_analyses")
     assert [row["revision"] for row in shown] == ["r2"]
+
+
+@pytest.mark.parametrize("end", ["given back", "killed"])
+async def test_what_ends_after_the_new_revision_is_done(connections: Pool, end: str) -> None:
+    """The old revision's own message finds the new one done, and ends what nobody else would."""
+    database = Database(connections)
+    old = await granted(database.worker(), revision="r1")
+    new = await granted(database.worker(), revision="r2")
+    await database.results.store(new, make_analysis())
+    if end == "given back":
+        await postpone(database, old)
+    else:
+        await database.worker(NO_LEASE).extend(old, 0.0)
+
+    found = await claim(database.worker(), revision="r2")  # by HeadObject, whatever it announced
+
+    assert isinstance(found, Terminal)
+    assert (await database.row(old.analysis_id))["state"] == "superseded"

@@ -138,8 +138,10 @@ class Claims:
     ) -> Claimed | Held | Terminal:
         async with acquired(self._pool, seconds=_ANSWER_SECONDS) as connection:
             granted = await connection.fetchrow(query("claim"), *arguments)
+            # Also where nothing is granted: an older revision that was given back after the newest
+            # one was claimed has no other message that would end it.
+            await connection.execute(query("supersede_older"), *key, modified_at)
             if granted is not None:
-                await connection.execute(query("supersede_older"), *key, modified_at)
                 return Claimed(*granted)
             found = await connection.fetchrow(query("read_state"), *key, modified_at)
         if found is None:
