@@ -5,13 +5,14 @@ import os
 import statistics
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from random import Random
 from uuid import UUID, uuid4
 
 from bench.measure import Measurement
 from inference.events import PIPELINE
+from poller.errors import LeaseLostError
 from poller.postgres import pool
 from poller.postgres.claims import Claimed, Claims, Content, Delivery, Held
 from poller.rules.message import VideoRequest
@@ -88,7 +89,8 @@ async def _race(rivals: Sequence[Claims], ending: Claims) -> int:
             lost = [one for one in found if isinstance(one, Held)]
             decided += [one.token for one in won] == [token] and len(lost) == len(rivals) - 1
             for one in won:
-                await ending.extend(one, 0.0)
+                with suppress(LeaseLostError):  # of several winners only the last holds it
+                    await ending.extend(one, 0.0)
     return decided
 
 
