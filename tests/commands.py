@@ -8,7 +8,6 @@ from typing import Any
 
 import asyncpg
 
-from poller.cli.typed import command
 from poller.local.resources import Clients
 
 
@@ -25,11 +24,6 @@ def run_poller(
         timeout=150,
         cwd=cwd,
     )
-
-
-def shown_as() -> str:
-    """How the commands call themselves where they are run as `run_poller` does."""
-    return command("__main__.py")
 
 
 async def store_video(

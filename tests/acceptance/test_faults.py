@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from tests.acceptance.conftest import Shop
 from tests.clips import make_clip
-from tests.commands import shown_as
 from tests.proxy import proxied
 from tests.running import Service, running
 
@@ -315,4 +314,4 @@ async def test_a_database_that_is_not_migrated(
         await service.stop()
 
     assert status == 2
-    assert f"run `{shown_as()} migrate`" in service.lines[0]["event"]
+    assert "poller migrate`" in service.lines[0]["event"]
