@@ -194,7 +194,7 @@ async def test_leaves_nothing_behind(tmp_path: Path) -> None:
     slabs.close()
 
     assert find_decoders(path) == []
-    assert set(Path("/proc/self/fd").iterdir()) == before
+    assert set(Path("/proc/self/fd").iterdir()) <= before
     assert list(tmp_path.iterdir()) == [path]
 
 
