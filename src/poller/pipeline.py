@@ -142,7 +142,7 @@ class Pipeline:
             stages.add("decode", analysis.decode_seconds)
             stages.add("infer", analysis.infer_seconds)
             with stages.timed("store"):
-                await self._results.store(claim, analysis)
+                await self._results.store(claim, analysis, beat.keep)
         note_stored(analysis)
 
     def _check_limits(self, claim: Claimed, revision: ObjectRevision) -> None:

@@ -13,7 +13,7 @@ from inference.analyze import Limits as DecodeLimits
 from inference.device import Device
 from poller.heartbeat import Heartbeats
 from poller.pipeline import Limits, Pipeline
-from poller.postgres.results import Results
+from poller.postgres.results import Patience, Results
 from poller.rules.verdict import Duplicate, Failed, Interrupted, Outcome, Superseded
 from poller.s3 import ObjectRevision, Objects
 from poller.stages import Stages
@@ -35,6 +35,7 @@ async def run(
     device: Device | None = None,
     receive_count: int = 1,
     stages: Stages | None = None,
+    patience: Patience | None = None,
 ) -> Outcome:
     """Run the video `k` through a pipeline on these systems."""
     claims = make_claims(systems.connections)
@@ -46,7 +47,7 @@ async def run(
             claims,
             Heartbeats(claims, systems.inbox, SCHEDULE),
             analyzer,
-            Results(systems.connections),
+            Results(systems.connections, patience),
             workspace,
             Limits(max_video_bytes=10**9, max_attempts=3),
         )
