@@ -55,7 +55,7 @@ run "tracking" {
       "visible: AWS/SQS ApproximateNumberOfMessagesVisible",
       "in_flight: AWS/SQS ApproximateNumberOfMessagesNotVisible",
       "desired: ECS/ContainerInsights DesiredTaskCount",
-      "backlog_per_task: math (visible + in_flight) / IF(desired < 1, 1, desired)",
+      "backlog_per_task: math IF((visible + in_flight) < 1, 0.001, visible + in_flight) / IF(FILL(visible, -1) < 0 OR FILL(in_flight, -1) < 0 OR FILL(desired, -1) < 0, 0, IF(desired < 1, 1, desired))",
     ])
     error_message = "Tracked is what waits or is in work, for each wanted task."
   }
@@ -82,7 +82,7 @@ run "wake" {
   }
 
   assert {
-    condition     = [for query in aws_cloudwatch_metric_alarm.wake.metric_query : query.expression if query.return_data == true] == ["IF(FILL(desired, 0) < 1, visible, 0)"]
+    condition     = [for query in aws_cloudwatch_metric_alarm.wake.metric_query : query.expression if query.return_data == true] == ["IF(FILL(desired, 0) < 1 AND FILL(in_flight, 0) < 1, visible, 0)"]
     error_message = "It wakes at zero tasks only."
   }
 
@@ -123,7 +123,7 @@ run "sleep" {
   }
 
   assert {
-    condition     = [for query in aws_cloudwatch_metric_alarm.sleep.metric_query : query.expression if query.return_data == true] == ["visible + in_flight"]
+    condition     = [for query in aws_cloudwatch_metric_alarm.sleep.metric_query : query.expression if query.return_data == true] == ["(visible + in_flight) / IF(FILL(visible, -1) < 0 OR FILL(in_flight, -1) < 0, 0, 1)"]
     error_message = "Messages in work are work."
   }
 

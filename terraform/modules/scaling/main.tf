@@ -4,16 +4,9 @@ locals {
   # What a task can have before it and still be done with it in time.
   target = var.acceptable_wait_seconds / var.seconds_per_video
 
-  # In SQL's words: a missing value makes an expression missing, and what is missing changes
-  # nothing, except that a service which ECS does not report has no tasks.
-  expressions = {
-    # Messages in work count, so that workers with long videos are not taken for idle ones; and
-    # tasks that are wanted, since those that start already have their share.
-    backlog_per_task = "(visible + in_flight) / IF(desired < 1, 1, desired)"
-    # Hidden messages do not wake: nobody could receive them.
-    wake  = "IF(FILL(desired, 0) < 1, visible, 0)"
-    quiet = "visible + in_flight"
-  }
+  # The numbers and expressions that `poller simulate` goes by too; docs/scaling.md says why each
+  # expression is as it is.
+  policy = jsondecode(file("${path.module}/../../../deploy/ecs/scaling.json"))
 
   queue   = { QueueName = var.queue_name }
   service = { ClusterName = var.cluster_name, ServiceName = var.service_name }
@@ -23,8 +16,6 @@ locals {
     in_flight = { namespace = "AWS/SQS", name = "ApproximateNumberOfMessagesNotVisible", stat = "Maximum", dimensions = local.queue }
     desired   = { namespace = "ECS/ContainerInsights", name = "DesiredTaskCount", stat = "Average", dimensions = local.service }
   }
-
-  period_seconds = 60
 }
 
 resource "aws_appautoscaling_target" "this" {
@@ -51,8 +42,8 @@ resource "aws_appautoscaling_policy" "backlog" {
 
   target_tracking_scaling_policy_configuration {
     target_value       = local.target
-    scale_out_cooldown = 120
-    scale_in_cooldown  = 300
+    scale_out_cooldown = local.policy.scale_out_cooldown
+    scale_in_cooldown  = local.policy.scale_in_cooldown
 
     customized_metric_specification {
       dynamic "metrics" {
@@ -85,7 +76,7 @@ resource "aws_appautoscaling_policy" "backlog" {
       metrics {
         id          = "backlog_per_task"
         label       = "messages per wanted task"
-        expression  = local.expressions.backlog_per_task
+        expression  = local.policy.expressions.backlog_per_task
         return_data = true
       }
     }
@@ -105,11 +96,11 @@ resource "aws_appautoscaling_policy" "wake" {
     # One more, rather than exactly one: when the count of tasks lags, this must take none away.
     adjustment_type         = "ChangeInCapacity"
     metric_aggregation_type = "Maximum"
-    cooldown                = 300
+    cooldown                = local.policy.wake_cooldown
 
     step_adjustment {
       metric_interval_lower_bound = 0
-      scaling_adjustment          = 1
+      scaling_adjustment          = local.policy.wake_adjustment
     }
   }
 }
@@ -118,13 +109,13 @@ resource "aws_cloudwatch_metric_alarm" "wake" {
   alarm_name          = "${var.name}-wake"
   alarm_description   = "A message waits and there is no task: scaling starts one. No fault."
   comparison_operator = "GreaterThanOrEqualToThreshold"
-  threshold           = 1
+  threshold           = local.policy.wake_threshold
   evaluation_periods  = 1
   treat_missing_data  = "notBreaching"
   alarm_actions       = [aws_appautoscaling_policy.wake.arn]
 
   dynamic "metric_query" {
-    for_each = { for id, metric in local.metrics : id => metric if id != "in_flight" }
+    for_each = local.metrics
 
     content {
       id          = metric_query.key
@@ -135,7 +126,7 @@ resource "aws_cloudwatch_metric_alarm" "wake" {
         metric_name = metric_query.value.name
         dimensions  = metric_query.value.dimensions
         stat        = metric_query.value.stat
-        period      = local.period_seconds
+        period      = local.policy.period_seconds
       }
     }
   }
@@ -143,7 +134,7 @@ resource "aws_cloudwatch_metric_alarm" "wake" {
   metric_query {
     id          = "wake"
     label       = "messages that wait at zero tasks"
-    expression  = local.expressions.wake
+    expression  = local.policy.expressions.wake
     return_data = true
   }
 }
@@ -161,11 +152,11 @@ resource "aws_appautoscaling_policy" "sleep" {
     # The least that is allowed: none, or the one that the schedule keeps warm.
     adjustment_type         = "ExactCapacity"
     metric_aggregation_type = "Maximum"
-    cooldown                = 60
+    cooldown                = local.policy.sleep_cooldown
 
     step_adjustment {
       metric_interval_upper_bound = 0
-      scaling_adjustment          = 0
+      scaling_adjustment          = local.policy.sleep_capacity
     }
   }
 }
@@ -174,9 +165,9 @@ resource "aws_cloudwatch_metric_alarm" "sleep" {
   alarm_name          = "${var.name}-sleep"
   alarm_description   = "Nothing waits and nothing is in work: scaling stops the last task. No fault."
   comparison_operator = "LessThanOrEqualToThreshold"
-  threshold           = 0
-  evaluation_periods  = var.quiet_seconds / local.period_seconds
-  datapoints_to_alarm = var.quiet_seconds / local.period_seconds
+  threshold           = local.policy.sleep_threshold
+  evaluation_periods  = var.quiet_seconds / local.policy.period_seconds
+  datapoints_to_alarm = var.quiet_seconds / local.policy.period_seconds
   # Metrics that lag are no proof of quiet.
   treat_missing_data = "notBreaching"
   alarm_actions      = [aws_appautoscaling_policy.sleep.arn]
@@ -193,7 +184,7 @@ resource "aws_cloudwatch_metric_alarm" "sleep" {
         metric_name = metric_query.value.name
         dimensions  = metric_query.value.dimensions
         stat        = metric_query.value.stat
-        period      = local.period_seconds
+        period      = local.policy.period_seconds
       }
     }
   }
@@ -201,7 +192,7 @@ resource "aws_cloudwatch_metric_alarm" "sleep" {
   metric_query {
     id          = "quiet"
     label       = "messages that wait or are in work"
-    expression  = local.expressions.quiet
+    expression  = local.policy.expressions.quiet
     return_data = true
   }
 }
