@@ -76,6 +76,7 @@ class Consumer:
         """Monotonic time of the first `stop`."""
         self._leave_by = math.inf
         self._receive_ends_at: float | None = None
+        metrics.SLOTS.set(intake.slots)
 
     @property
     def has_free_slot(self) -> bool:

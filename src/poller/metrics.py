@@ -1,4 +1,8 @@
-"""Every metric of the service, declared once. An id or a URL is never a label."""
+"""Every metric of the service, declared once. An id or a URL is never a label.
+
+A counter with a label starts at 0 for each value that the label can have: one that first appears
+with its first event has not increased, as Prometheus sees it, and no alert would tell of it.
+"""
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
@@ -16,6 +20,7 @@ DUPLICATES = Counter(
     "poller_duplicates_total", "Videos announced again after they were finished", ["outcome"]
 )
 VIDEOS_IN_FLIGHT = Gauge("poller_videos_in_flight", "Messages being worked on")
+SLOTS = Gauge("poller_slots", "Messages that may be worked on at once")
 VIDEOS_FINISHED = Counter(
     "poller_videos_finished_total", "Claimed videos by the state they were left in", ["state"]
 )
@@ -44,6 +49,10 @@ HEARTBEAT_LAG = Gauge(
 LEASE_REMAINING = Gauge(
     "poller_lease_remaining_seconds", "Shortest time left on any lease that is held"
 )
+STILL_SECONDS = Gauge(
+    "poller_still_seconds", "Time since the last progress, of the video that shows none longest"
+)
+OUTAGE = Gauge("poller_outage", "1 while the service waits for a system that is away", ["system"])
 LAST_RECEIVE = Gauge(
     "poller_last_receive_timestamp_seconds", "When the last receive completed, as Unix time"
 )
@@ -60,3 +69,36 @@ TASK_PROTECTION = Gauge(
     "poller_task_protection", "1 while this ECS task is protected from scale-in"
 )
 DRAIN_SECONDS = Gauge("poller_drain_seconds", "How long the drain has taken so far")
+
+ERROR_KINDS = (
+    *("not_json", "unknown_shape", "missing_bucket", "invalid_bucket", "missing_key"),
+    *("invalid_key", "invalid_video_id", "bucket_not_allowed", "identity_conflict"),
+    *("object_missing", "object_forbidden", "object_unreadable", "too_large", "too_long"),
+    *("not_a_video", "no_video_stream", "unsupported_codec"),
+    *("decoder_timeout", "decoder_crashed", "decoder_out_of_memory", "device_fault"),
+    *(
+        "attempts_exhausted",
+        "store_timeout",
+        "interrupted",
+        "internal",
+        "stale_receipt",
+        "settle",
+        "ecs",
+    ),
+    *("postgres", "postgres_unavailable", "s3_unavailable", "sqs_unavailable"),
+    *("disk_unavailable", "secretsmanager", "secretsmanager_unavailable"),
+)
+SYSTEMS = ("postgres", "secretsmanager", "s3", "sqs", "disk", "device")
+
+for _metric, _values in (
+    (MESSAGES_SETTLED, ("ack", "hide", "continue", "deadletter", "leave")),
+    (RECORDS_IGNORED, ("s3_test_event", "other_event")),
+    (DUPLICATES, ("done", "failed", "superseded")),
+    (VIDEOS_FINISHED, ("done", "failed", "retry", "superseded")),
+    (LEASE_LOST, ("fence", "database", "heartbeat")),
+    (HEARTBEATS, ("ok", "failed", "lost")),
+    (ERRORS, ERROR_KINDS),
+    (OUTAGE, SYSTEMS),
+):
+    for _value in _values:
+        _metric.labels(_value)

@@ -82,6 +82,9 @@ class Watch:
         now = asyncio.get_running_loop().time()
         metrics.HEARTBEAT_LAG.set(self._heartbeats.lag(now))
         metrics.LEASE_REMAINING.set(self._heartbeats.shortest_lease(now) or 0.0)
+        metrics.STILL_SECONDS.set(self._heartbeats.stuck_for(now))
+        for system in metrics.SYSTEMS:
+            metrics.OUTAGE.labels(system).set(self._consumer.outage == system)
         if self._consumer.stopped_at is not None:
             metrics.DRAIN_SECONDS.set(now - self._consumer.stopped_at)
         device = self._device
