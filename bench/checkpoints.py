@@ -10,6 +10,7 @@ from bench.store import claim_new
 from inference.analyze import Analyzer, Limits
 from inference.checkpoint import Journal, NoJournal
 from inference.device import Device
+from inference.forkserver import ForkServer
 from poller.postgres import pool
 from poller.postgres.results import Results
 
@@ -28,12 +29,12 @@ async def measure(directory: Path) -> list[Measurement]:
     path = repeat_video(directory / "checkpoints.mp4", piece, 2 * MINUTES)
     device = Device("cpu")
     ours, peer = list[float](), list[float]()
-    async with pool.opened(url, max_size=2) as connections:
+    async with ForkServer() as server, pool.opened(url, max_size=2) as connections:
         try:
             for number in range(ROUNDS):
                 journal = Results(connections).journal(await claim_new(connections, f"c-{number}"))
-                ours.append(await _analyze(device, path, journal))
-                peer.append(await _analyze(device, path, NoJournal()))
+                ours.append(await _analyze(device, server, path, journal))
+                peer.append(await _analyze(device, server, path, NoJournal()))
         finally:
             await device.close()
     # The difference of two noisy times, shared out over all that caused it.
@@ -50,10 +51,11 @@ async def measure(directory: Path) -> list[Measurement]:
     ]
 
 
-async def _analyze(device: Device, path: Path, journal: Journal) -> float:
+async def _analyze(device: Device, server: ForkServer, path: Path, journal: Journal) -> float:
     interval = float("inf") if isinstance(journal, NoJournal) else INTERVAL_SECONDS
     analyzer = Analyzer(
         device,
+        server,
         sample_fps=SAMPLE_FPS,
         limits=Limits(3600),
         batch_size=32,

@@ -71,10 +71,16 @@ class Seat:
 
     def children(self, module: str) -> list[psutil.Process]:
         """Its child processes that run `module`."""
+        return [child for child in self._everybody() if module in _command(child)]
+
+    def decoders(self) -> list[psutil.Process]:
+        """Its decoders, which the fork server has started."""
+        return [child for child in self._everybody() if _is_decoder(child)]
+
+    def _everybody(self) -> list[psutil.Process]:
         with suppress(psutil.NoSuchProcess):
             if self.is_alive and self.process is not None:
-                everybody = psutil.Process(self.process.pid).children(recursive=True)
-                return [child for child in everybody if module in _command(child)]
+                return psutil.Process(self.process.pid).children(recursive=True)
         return []
 
 
@@ -200,4 +206,11 @@ def _lives(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
+        return False
+
+
+def _is_decoder(process: psutil.Process) -> bool:
+    try:
+        return process.name() == "poller-decoder"
+    except psutil.Error:
         return False

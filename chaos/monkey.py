@@ -53,6 +53,8 @@ class Monkey:
     done: Counter[str] = field(default_factory=Counter)
     """How often it did what."""
     orphans: list[Orphan] = field(default_factory=list)
+    robbed: set[str] = field(default_factory=set)
+    """Directories of the attempts whose decoder was killed."""
 
     async def run(self, seconds: float) -> None:
         """Do something every `interval_seconds` on average; in the end all is whole again."""
@@ -125,15 +127,18 @@ class Monkey:
 
     async def _kill_decoder(self) -> bool:
         # The second decoder of one attempt is the last: its death would rightly fail the video.
+        # Each attempt has a directory of its own.
         decoders = [
             child
             for seat in self.fleet.seats
-            for child in seat.children("inference.decoder_main")
-            if not any('"tolerant":true' in part.replace(" ", "") for part in child.cmdline())
+            for child in seat.decoders()
+            if child.cwd() not in self.robbed
         ]
         if not decoders:
             return False
-        self.random.choice(decoders).kill()
+        chosen = self.random.choice(decoders)
+        self.robbed.add(chosen.cwd())
+        chosen.kill()
         return True
 
     async def _kill_device(self) -> bool:

@@ -1,7 +1,8 @@
 """Builders of videos, sound and hostile, and the truth about them as PyAV reads it."""
 
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
@@ -15,6 +16,7 @@ import numpy.typing as npt
 import psutil
 
 from inference.decode import Decoding, Limits, Request
+from inference.forkserver import ForkServer
 from inference.frames import Gap
 from inference.samples import Picture, paint_scene, pan, write_video
 from inference.slabs import Slabs
@@ -195,6 +197,13 @@ def make_request(
     return Request(path, sample_fps, batch_size, 1, tolerant)
 
 
+@asynccontextmanager
+async def open_decoder(request: Request, limits: Limits, slabs: Slabs) -> AsyncIterator[Decoding]:
+    """A decoder with a fork server of its own."""
+    async with ForkServer() as server, Decoding(server, request, limits, slabs) as decoding:
+        yield decoding
+
+
 async def decode_all(
     path: Path,
     *,
@@ -206,7 +215,7 @@ async def decode_all(
     slabs = make_slabs()
     request = make_request(path, sample_fps=sample_fps, tolerant=tolerant)
     try:
-        async with Decoding(request, limits or Limits(3600), slabs) as decoding:
+        async with open_decoder(request, limits or Limits(3600), slabs) as decoding:
             result = Decoded(decoding.opened)
             async for item in decoding:
                 if isinstance(item, Gap):
@@ -222,9 +231,10 @@ async def decode_all(
 
 
 def find_decoders(path: Path) -> list[int]:
-    """Process ids of the decoders of this process that work on a file."""
-    return [
-        child.pid
-        for child in psutil.Process().children(recursive=True)
-        if child.status() != psutil.STATUS_ZOMBIE and str(path) in " ".join(child.cmdline())
-    ]
+    """Process ids of the decoders below this process that work on a file in this directory."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has ended meanwhile
+            if child.name() == "poller-decoder" and child.cwd() == str(path.parent):
+                found.append(child.pid)
+    return found

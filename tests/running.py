@@ -67,8 +67,13 @@ class Service:
                     return float(sample.value)
         return 0.0
 
+    def decoders(self) -> list[psutil.Process]:
+        """Its decoders, which the fork server has started."""
+        everybody = psutil.Process(self.process.pid).children(recursive=True)
+        return [child for child in everybody if _is_decoder(child)]
+
     def children(self, module: str) -> list[psutil.Process]:
-        """Its child processes that run a module, such as `inference.decoder_main`."""
+        """Its child processes that run a module, such as `inference.device_main`."""
         return [
             child
             for child in psutil.Process(self.process.pid).children(recursive=True)
@@ -78,7 +83,7 @@ class Service:
     async def started_decoding(self, seconds: float = 60) -> None:
         """Wait until a decoder process lives; a process list has no event to wait for."""
         async with asyncio.timeout(seconds):
-            while not self.children("inference.decoder_main"):  # noqa: ASYNC110 - see above
+            while not self.decoders():  # noqa: ASYNC110 - see above
                 await asyncio.sleep(0.02)
 
     async def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 60) -> int:
@@ -114,3 +119,10 @@ def _hashable(line: dict[str, Any]) -> dict[str, object]:
         name: tuple(v) if isinstance(v, list) else str(v) if isinstance(v, dict) else v
         for name, v in line.items()
     }
+
+
+def _is_decoder(process: psutil.Process) -> bool:
+    try:
+        return process.name() == "poller-decoder"
+    except psutil.Error:
+        return False

@@ -20,6 +20,7 @@ from inference.decode import Decoding, Limits, Request
 from inference.device import Device, DeviceVideo
 from inference.errors import DecoderFailedError, DeviceFaultError
 from inference.events import PIPELINE, Results
+from inference.forkserver import ForkServer
 from inference.frames import FrameBatch, Gap, VideoInfo
 from inference.slabs import Slabs
 from inference.timeline import Timeline
@@ -59,6 +60,7 @@ class Analyzer:
     def __init__(
         self,
         device: Device,
+        server: ForkServer,
         *,
         sample_fps: float | None,
         limits: Limits,
@@ -68,6 +70,7 @@ class Analyzer:
     ) -> None:
         """`checkpoint_seconds` is how much work may have to be done again after a disturbance."""
         self._device = device
+        self._server = server
         self._sample_fps = sample_fps
         self._limits = limits
         self._batch_size = batch_size
@@ -128,7 +131,7 @@ class Analyzer:
             slabs = Slabs.create(_SLABS, self._batch_size * _FRAME_BYTES)
             stack.callback(slabs.close)
             decoding = await stack.enter_async_context(
-                Decoding(request, self._limits, slabs, on_alive)
+                Decoding(self._server, request, self._limits, slabs, on_alive)
             )
             video = await stack.enter_async_context(self._device.open(slabs, past.carry))
             timeline = Timeline(source_fps=decoding.opened.info.fps, sample_fps=self._sample_fps)

@@ -1,10 +1,8 @@
 """The parent's side of a decoder process: start it, read it, bound it, end it."""
 
 import asyncio
-import os
 import signal
 import time
-from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -14,8 +12,9 @@ from typing import Self, assert_never
 
 import numpy as np
 
-from inference.child import end_child, open_log, read_tail, start_child
+from inference.child import open_log, read_tail
 from inference.errors import DecoderFailedError, VideoRejectedError
+from inference.forkserver import Forked, ForkServer
 from inference.frames import FrameBatch, Gap
 from inference.slabs import Slabs
 from inference.wire import (
@@ -79,12 +78,14 @@ class Decoding:
 
     def __init__(
         self,
+        server: ForkServer,
         request: Request,
         limits: Limits,
         slabs: Slabs,
         on_alive: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_alive` is called when the decoder says that it works, between batches too."""
+        self._server = server
         self._request = request
         self._on_alive = on_alive
         self._limits = limits
@@ -115,7 +116,7 @@ class Decoding:
         async with AsyncExitStack() as stack:
             self._stderr = stack.enter_context(open_log())
             self._process = await self._start()
-            stack.push_async_callback(end_child, self._process)
+            stack.push_async_callback(self._process.end)
             await self._open()
             self._stack = stack.pop_all()
         return self
@@ -152,15 +153,12 @@ class Decoding:
     def release(self, batch: FrameBatch) -> None:
         """Give the batch's slab back to the decoder; its pixels are gone from here on."""
         self._held.remove(batch.slab)
-        if self._process.stdin is not None:
-            self._process.stdin.write(b"%d\n" % batch.slab)
+        self._process.stdin.write(b"%d\n" % batch.slab)
 
-    async def _start(self) -> Process:
+    async def _start(self) -> Forked:
         request, limits, slabs = self._request, self._limits, self._slabs
         order = Order(
             path=str(request.path.absolute()),
-            parent=os.getpid(),
-            slabs_fd=slabs.fd,
             slab_count=slabs.count,
             slab_bytes=slabs.slab_bytes,
             batch_size=request.batch_size,
@@ -172,14 +170,7 @@ class Decoding:
             threads=request.threads,
             tolerant=request.tolerant,
         )
-        return await start_child(
-            "inference.decoder_main",
-            [order.to_json()],
-            environment=_environment(),
-            directory=request.path.absolute().parent,
-            descriptors=[slabs.fd],
-            stderr=self._stderr,
-        )
+        return await self._server.fork(order, slabs, self._stderr)
 
     async def _open(self) -> None:
         size = self._request.path.stat().st_size
@@ -198,14 +189,11 @@ class Decoding:
                 raise await self._failure("it began without opening the file")
 
     async def _read(self, allowed: float) -> Message:
-        stdout = self._process.stdout
-        if stdout is None:
-            raise AssertionError("started with a pipe")
         start = time.monotonic()
         left = self._limits.total_seconds - self._waited
         try:
             async with asyncio.timeout(min(allowed, left)):
-                line = await stdout.readline()
+                line = await self._process.stdout.readline()
         except TimeoutError as error:
             limit = "said nothing for" if allowed < left else "took more than its"
             raise DecoderFailedError(
@@ -239,7 +227,7 @@ class Decoding:
             async with asyncio.timeout(_EXIT_SECONDS):
                 status = await self._process.wait()
         except TimeoutError:
-            status = await end_child(self._process)
+            status = await self._process.end()
         tail = read_tail(self._stderr)
         detail = f"{what}, status {_status_text(status)}: {tail or 'no output'}"
         if any(sign in tail.lower() for sign in _MEMORY_SIGNS):
@@ -251,13 +239,3 @@ class Decoding:
 
 def _status_text(status: int) -> str:
     return signal.Signals(-status).name if status < 0 else str(status)
-
-
-def _environment() -> dict[str, str]:
-    """All that a decoder needs to know: no credential, no address, no setting of ours."""
-    return {
-        "PATH": os.defpath,
-        "LANG": "C.UTF-8",
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-    }

@@ -1,10 +1,9 @@
 """The decoder's process: one untrusted file in, frames in shared memory and JSON lines out."""
 
 import faulthandler
-import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from inference.backends import (
     Selection,
     read_with_decord,
 )
-from inference.confinement import bind_to_parent, confine, take_stdout
+from inference.confinement import confine, take_stdout
 from inference.errors import VideoRejectedError
 from inference.frames import Gap
 from inference.probe import Probe, probe
@@ -112,13 +111,11 @@ class Outbox:
         return self._free.pop()
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Decode one file as ordered; the exit status is 0 if the parent was told how it ended."""
-    order = Order(**json.loads(arguments[0]))
-    bind_to_parent(order.parent)
+def run(order: Order, slabs_fd: int) -> None:
+    """Decode one file as ordered; returns if whoever reads stdout was told how it ended."""
     faulthandler.enable()
     confine(memory_bytes=order.memory_bytes, cpu_seconds=order.cpu_seconds)
-    slabs = Slabs(order.slabs_fd, order.slab_count, order.slab_bytes)
+    slabs = Slabs(slabs_fd, order.slab_count, order.slab_bytes)
     outbox = Outbox(slabs, order.batch_size, take_stdout(), last_ms=order.after_ms)
     try:
         _decode(order, outbox)

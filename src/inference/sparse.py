@@ -15,7 +15,7 @@ from inference.containers import open_stream
 from inference.probe import Probe
 from inference.scaling import Scaler
 
-_WORTHWHILE = 0.1
+_WORTHWHILE = 0.05
 """Share of packets left out below which decord is as good."""
 
 

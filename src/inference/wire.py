@@ -28,11 +28,9 @@ class WireError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the parent asks for; travels as JSON in the only argument."""
+    """What the parent asks of a decoder; travels as JSON."""
 
     path: str
-    parent: int
-    slabs_fd: int
     slab_count: int
     slab_bytes: int
     batch_size: int
@@ -47,7 +45,7 @@ class Order:
     """Use the backend that trusts nothing, because another has failed before."""
 
     def to_json(self) -> str:
-        """Encode for the command line."""
+        """Encode for the fork server."""
         return json.dumps(asdict(self))
 
 

@@ -15,8 +15,9 @@ from inference.analyze import Analyzer
 from inference.analyze import Limits as DecodeLimits
 from inference.confinement import missing
 from inference.device import Device
-from inference.errors import DeviceFaultError
+from inference.errors import DecoderFailedError, DeviceFaultError
 from inference.events import PIPELINE
+from inference.forkserver import ForkServer
 from poller import ecs, health, imds, logs, s3, sqs
 from poller.consumer import Consumer, Intake
 from poller.errors import SettingsError, UnavailableError
@@ -89,7 +90,7 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
             Objects(await enter(s3.open_client())),
             claims,
             heartbeats,
-            _analyzer(settings, device),
+            _analyzer(settings, device, await enter(_started_server())),
             Results(work_pool),
             workspace,
             Limits(settings.max_video_bytes, settings.max_attempts),
@@ -167,9 +168,20 @@ async def _started_device(settings: Settings) -> AsyncIterator[Device]:
         await device.close()
 
 
-def _analyzer(settings: Settings, device: Device) -> Analyzer:
+@asynccontextmanager
+async def _started_server() -> AsyncIterator[ForkServer]:
+    async with ForkServer() as server:
+        try:
+            await server.start()
+        except DecoderFailedError as error:
+            raise SettingsError([f"decoders cannot be started: {error.detail}"]) from error
+        yield server
+
+
+def _analyzer(settings: Settings, device: Device, server: ForkServer) -> Analyzer:
     return Analyzer(
         device,
+        server,
         sample_fps=settings.sample_fps,
         limits=DecodeLimits(
             max_seconds=settings.max_video_seconds,

@@ -249,7 +249,7 @@ async def test_a_decoder_that_dies(
         killed = set[int]()
         async with asyncio.timeout(60):
             while len(killed) < kills:
-                for child in service.children("inference.decoder_main"):
+                for child in service.decoders():
                     if child.pid not in killed:
                         child.kill()
                         killed.add(child.pid)

@@ -14,6 +14,7 @@ from tests.unit.inference.test_engine import measure
 from inference.analyze import Analysis, Analyzer, Limits
 from inference.device import Device
 from inference.engine import Engine
+from inference.forkserver import ForkServer
 
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available() and os.environ.get("FAIL_WITHOUT_CUDA") != "1",
@@ -41,11 +42,13 @@ async def test_a_video_gives_the_same_timeline(tmp_path: Path) -> None:
 
     async def analyze(name: str) -> Analysis:
         device = Device(name, threads=1)
-        analyzer = Analyzer(device, sample_fps=None, limits=Limits(max_seconds=60), batch_size=32)
-        try:
-            return await analyzer.analyze(clip, lambda *_: None)
-        finally:
-            await device.close()
+        limits = Limits(max_seconds=60)
+        async with ForkServer() as server:
+            analyzer = Analyzer(device, server, sample_fps=None, limits=limits, batch_size=32)
+            try:
+                return await analyzer.analyze(clip, lambda *_: None)
+            finally:
+                await device.close()
 
     cpu, cuda = await asyncio.gather(analyze("cpu"), analyze("cuda"))
 

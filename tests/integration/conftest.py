@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from inference.forkserver import ForkServer
 from poller import s3, sqs
 from poller.local.resources import Clients, QueuePair
 from poller.postgres import pool
@@ -56,6 +57,13 @@ async def objects(aws: dict[str, str]) -> AsyncIterator[Objects]:
         yield Objects(client)
 
 
+@pytest.fixture
+async def server() -> AsyncIterator[ForkServer]:
+    """What starts decoders; it starts with the first of them and ends with the test."""
+    async with ForkServer() as server:
+        yield server
+
+
 @dataclass(frozen=True, slots=True)
 class Systems:
     """What the parts of the service work on: each the real one, and the test's own."""
@@ -66,6 +74,7 @@ class Systems:
     directory: Path
     clients: Clients
     bucket: str
+    server: ForkServer
 
     async def upload(self, key: str, content: bytes) -> None:
         """Put an object into the bucket, which announces nothing."""
@@ -80,9 +89,10 @@ def systems(
     tmp_path: Path,
     clients: Clients,
     bucket: str,
+    server: ForkServer,
 ) -> Systems:
     """This test's bucket, database, queue and directory."""
-    return Systems(objects, connections, inbox, tmp_path, clients, bucket)
+    return Systems(objects, connections, inbox, tmp_path, clients, bucket, server)
 
 
 async def receive_one(queue: Queue, visibility_seconds: int = 30) -> Message:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.factories_video import decode_all, make_request, make_slabs, make_video
+from tests.factories_video import decode_all, make_request, make_slabs, make_video, open_decoder
 
 from inference import landlock, seccomp
 from inference.confinement import missing
-from inference.decode import Decoding, Limits
+from inference.decode import Limits
 from inference.errors import DecoderFailedError
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -188,7 +188,7 @@ async def test_this_machine_has_the_whole_cage(tmp_path: Path) -> None:
     path = make_video(tmp_path / "v.mp4", frames=240)
     slabs = make_slabs()
 
-    async with Decoding(make_request(path), Limits(3600), slabs) as decoding:
+    async with open_decoder(make_request(path), Limits(3600), slabs) as decoding:
         status = Path(f"/proc/{decoding.pid}/status").read_text()
         limits = psutil.Process(decoding.pid).rlimit(psutil.RLIMIT_NOFILE)
 

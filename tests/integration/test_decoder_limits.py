@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.factories_video import make_request, make_slabs, make_video
+from tests.factories_video import make_request, make_slabs, make_video, open_decoder
 
 from inference.decode import Decoding, Limits
 from inference.errors import DecoderFailedError
@@ -27,7 +27,7 @@ async def test_the_total_limit_ends_a_silence(tmp_path: Path) -> None:
     limits = Limits(3600, stall_seconds=60, total_seconds=2)
 
     with pytest.raises(DecoderFailedError) as ended:  # noqa: PT012 - the iteration is what fails
-        async with asyncio.timeout(20), Decoding(request, limits, slabs) as decoding:
+        async with asyncio.timeout(20), open_decoder(request, limits, slabs) as decoding:
             os.kill(decoding.pid, signal.SIGSTOP)
             async for item in decoding:
                 assert not isinstance(item, Gap)
@@ -45,7 +45,7 @@ async def test_short_silences_add_up(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
 
     with pytest.raises(DecoderFailedError) as ended:  # noqa: PT012 - the iteration is what fails
-        async with Decoding(request, limits, slabs) as decoding:
+        async with open_decoder(request, limits, slabs) as decoding:
             async for item in decoding:
                 assert not isinstance(item, Gap)
                 decoding.release(item)

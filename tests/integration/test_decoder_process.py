@@ -16,6 +16,7 @@ from tests.factories_video import (
     make_request,
     make_slabs,
     make_video,
+    open_decoder,
 )
 
 from inference.decode import Decoding, Limits
@@ -54,7 +55,7 @@ async def test_hang(tmp_path: Path) -> None:
     path = make_long_video(tmp_path)
     slabs = make_slabs()
     limits = Limits(3600, stall_seconds=1)
-    async with Decoding(make_request(path), limits, slabs) as decoding:
+    async with open_decoder(make_request(path), limits, slabs) as decoding:
         os.kill(decoding.pid, signal.SIGSTOP)
 
         error = await fail(decoding)
@@ -69,7 +70,7 @@ async def test_takes_too_long(tmp_path: Path) -> None:
     path = make_long_video(tmp_path)
     slabs = make_slabs()
     limits = Limits(3600, stall_seconds=60, total_seconds=1)
-    async with Decoding(make_request(path), limits, slabs) as decoding:
+    async with open_decoder(make_request(path), limits, slabs) as decoding:
         os.kill(decoding.pid, signal.SIGSTOP)
 
         error = await fail(decoding)
@@ -84,7 +85,7 @@ async def test_crash(tmp_path: Path, kind: signal.Signals) -> None:
     """A decoder that dies of a signal has crashed, and the signal is named."""
     path = make_long_video(tmp_path)
     slabs = make_slabs()
-    async with Decoding(make_request(path), LIMITS, slabs) as decoding:
+    async with open_decoder(make_request(path), LIMITS, slabs) as decoding:
         os.kill(decoding.pid, kind)
 
         error = await fail(decoding)
@@ -124,7 +125,7 @@ async def test_back_pressure(tmp_path: Path) -> None:
     path = make_long_video(tmp_path)
     slabs = make_slabs(count=3)
     limits = Limits(3600, stall_seconds=1)
-    async with Decoding(make_request(path), limits, slabs) as decoding:
+    async with open_decoder(make_request(path), limits, slabs) as decoding:
         held = [await next_batch(decoding) for _ in range(3)]
         copies = [batch.pixels.copy() for batch in held]
         waits = psutil.Process(decoding.pid)
@@ -149,7 +150,7 @@ async def test_knows_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv(name, "hush-hush")
     slabs = make_slabs()
 
-    async with Decoding(make_request(make_long_video(tmp_path)), LIMITS, slabs) as decoding:
+    async with open_decoder(make_request(make_long_video(tmp_path)), LIMITS, slabs) as decoding:
         environment = Path(f"/proc/{decoding.pid}/environ").read_bytes()
         descriptors = {str(link.readlink()) for link in Path(f"/proc/{decoding.pid}/fd").iterdir()}
 
@@ -178,7 +179,7 @@ async def test_leaves_nothing_behind(tmp_path: Path) -> None:
     slabs = make_slabs()
 
     async def decode_and_hang() -> None:
-        async with Decoding(make_request(path), LIMITS, slabs) as decoding:
+        async with open_decoder(make_request(path), LIMITS, slabs) as decoding:
             started.set()
             await next_batch(decoding)
             await asyncio.Event().wait()
@@ -204,7 +205,7 @@ async def test_cancelled_while_it_starts(tmp_path: Path) -> None:
     slabs = make_slabs()
 
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.02), Decoding(make_request(path), LIMITS, slabs):
+        async with asyncio.timeout(0.02), open_decoder(make_request(path), LIMITS, slabs):
             await asyncio.Event().wait()
 
     assert find_decoders(path) == []
@@ -216,11 +217,13 @@ import asyncio, sys
 from pathlib import Path
 sys.path.append(sys.argv[1])
 from inference.decode import Decoding, Limits, Request
+from inference.forkserver import ForkServer
 from inference.slabs import Slabs
 
 async def main():
     request = Request(Path(sys.argv[2]), None, 8, 1, tolerant=False)
-    async with Decoding(request, Limits(3600), Slabs.create(3, 8 * 256 * 256 * 3)) as decoding:
+    slabs = Slabs.create(3, 8 * 256 * 256 * 3)
+    async with ForkServer() as server, Decoding(server, request, Limits(3600), slabs) as decoding:
         print(decoding.pid, flush=True)
         await asyncio.Event().wait()
 
@@ -254,8 +257,8 @@ async def test_neighbour_does_not_notice(tmp_path: Path) -> None:
     slabs = make_slabs()
     limits = Limits(3600, stall_seconds=2)
     async with (
-        Decoding(make_request(path), limits, slabs) as hanging,
-        Decoding(make_request(path), limits, make_slabs()) as crashing,
+        open_decoder(make_request(path), limits, slabs) as hanging,
+        open_decoder(make_request(path), limits, make_slabs()) as crashing,
     ):
         os.kill(hanging.pid, signal.SIGSTOP)
         os.kill(crashing.pid, signal.SIGSEGV)

@@ -40,7 +40,8 @@ async def run(
     """Run the video `k` through a pipeline on these systems."""
     claims = make_claims(systems.connections)
     device = device or Device("cpu")
-    analyzer = Analyzer(device, sample_fps=5.0, limits=DecodeLimits(max_seconds=60), batch_size=8)
+    limits = DecodeLimits(max_seconds=60)
+    analyzer = Analyzer(device, systems.server, sample_fps=5.0, limits=limits, batch_size=8)
     with open_workspace(systems.directory) as workspace:
         pipeline = Pipeline(
             systems.objects,

@@ -12,6 +12,7 @@ from tests.factories_video import X264, corrupt_packets, make_video, run_ffmpeg
 from inference.analyze import Analysis, Analyzer, Limits
 from inference.checkpoint import Part
 from inference.device import Device
+from inference.forkserver import ForkServer
 from inference.samples import make_samples
 
 
@@ -49,6 +50,7 @@ class Attempt:
 
     path: Path
     device: Device
+    server: ForkServer
     notebook: Notebook
     sample_fps: float | None
     interval_seconds: float = 3600.0
@@ -62,6 +64,7 @@ class Attempt:
         """Run to the end."""
         analyzer = Analyzer(
             self.device,
+            self.server,
             sample_fps=self.sample_fps,
             limits=Limits(3600, stall_seconds=self.stall_seconds),
             batch_size=self.batch_size,
@@ -80,6 +83,7 @@ class Attempt:
 
         analyzer = Analyzer(
             self.device,
+            self.server,
             sample_fps=self.sample_fps,
             limits=Limits(3600, stall_seconds=self.stall_seconds),
             batch_size=self.batch_size,
@@ -127,17 +131,17 @@ VIDEOS = {
 @pytest.mark.parametrize("sample_fps", [5.0, None])
 @pytest.mark.parametrize("kind", VIDEOS)
 async def test_interrupted(
-    tmp_path: Path, device: Device, kind: str, sample_fps: float | None
+    tmp_path: Path, device: Device, server: ForkServer, kind: str, sample_fps: float | None
 ) -> None:
     """Stopped twice, an analysis ends with the rows of an undisturbed one, and repeats little."""
     name = "v.webm" if kind == "vp9" else "v.mp4"
     path = make_video(tmp_path / name, frames=720, **VIDEOS[kind])  # type: ignore[arg-type] # sets of arguments
-    whole = await Attempt(path, device, Notebook(), sample_fps).complete()
+    whole = await Attempt(path, device, server, Notebook(), sample_fps).complete()
     notebook = Notebook()
 
-    await Attempt(path, device, notebook, sample_fps).stop_at(0.3)
-    await Attempt(path, device, notebook, sample_fps).stop_at(0.7)
-    last = Attempt(path, device, notebook, sample_fps)
+    await Attempt(path, device, server, notebook, sample_fps).stop_at(0.3)
+    await Attempt(path, device, server, notebook, sample_fps).stop_at(0.7)
+    last = Attempt(path, device, server, notebook, sample_fps)
     resumed = await last.complete()
 
     assert_same(resumed, whole)
@@ -147,33 +151,33 @@ async def test_interrupted(
 
 
 @pytest.mark.xdist_group("samples")
-async def test_every_kind_of_event(tmp_path: Path, device: Device) -> None:
+async def test_every_kind_of_event(tmp_path: Path, device: Device, server: ForkServer) -> None:
     """Events that are open at a checkpoint end as they would have."""
     for sample in make_samples(tmp_path):
         if sample.name not in {"black", "freeze", "motion", "cuts"}:
             continue
-        whole = await Attempt(sample.path, device, Notebook(), 5.0).complete()
+        whole = await Attempt(sample.path, device, server, Notebook(), 5.0).complete()
         for fraction in (0.25, 0.5, 0.75):
             notebook = Notebook()
-            await Attempt(sample.path, device, notebook, 5.0).stop_at(fraction)
+            await Attempt(sample.path, device, server, notebook, 5.0).stop_at(fraction)
 
-            resumed = await Attempt(sample.path, device, notebook, 5.0).complete()
+            resumed = await Attempt(sample.path, device, server, notebook, 5.0).complete()
 
             assert notebook.parts
             assert_same(resumed, whole)
 
 
-async def test_killed(tmp_path: Path, device: Device) -> None:
+async def test_killed(tmp_path: Path, device: Device, server: ForkServer) -> None:
     """Without a farewell, what was done since the last checkpoint is done again, and no more."""
     path = make_video(tmp_path / "v.mp4", frames=960)
-    whole = await Attempt(path, device, Notebook(), None).complete()
+    whole = await Attempt(path, device, server, Notebook(), None).complete()
     notebook = Notebook()
-    first = Attempt(path, device, notebook, None, interval_seconds=0.05)
+    first = Attempt(path, device, server, notebook, None, interval_seconds=0.05)
     await first.stop_at(0.7)
     assert len(notebook.parts) > 2
     notebook.parts = notebook.parts[:-1]
     notebook.parts[-1] = replace(notebook.parts[-1], carry=None)
-    without_carry = Attempt(path, device, notebook, None)
+    without_carry = Attempt(path, device, server, notebook, None)
 
     resumed = await without_carry.complete()
 
@@ -181,45 +185,47 @@ async def test_killed(tmp_path: Path, device: Device) -> None:
     assert without_carry.frames == whole.frames_analyzed
 
 
-async def test_a_part_that_was_not_kept(tmp_path: Path, device: Device) -> None:
+async def test_a_part_that_was_not_kept(tmp_path: Path, device: Device, server: ForkServer) -> None:
     """What could not be written is in the next part, so that none is missing between."""
     path = make_video(tmp_path / "v.mp4", frames=480)
-    whole = await Attempt(path, device, Notebook(), None).complete()
+    whole = await Attempt(path, device, server, Notebook(), None).complete()
     notebook = Notebook(is_closed=True)
-    first = Attempt(path, device, notebook, None, interval_seconds=0.01)
+    first = Attempt(path, device, server, notebook, None, interval_seconds=0.01)
     first.opens_after = 100
     await first.stop_at(0.8)
 
-    resumed = await Attempt(path, device, notebook, None).complete()
+    resumed = await Attempt(path, device, server, notebook, None).complete()
 
     assert_same(resumed, whole)
 
 
-async def test_damage_before_the_checkpoint(tmp_path: Path, device: Device) -> None:
+async def test_damage_before_the_checkpoint(
+    tmp_path: Path, device: Device, server: ForkServer
+) -> None:
     """A gap that was found before is not lost, and not found again."""
     path = make_video(tmp_path / "v.mp4", frames=480, width=640, height=360)
     corrupt_packets(path, 100, 104, keep=40)
-    whole = await Attempt(path, device, Notebook(), None).complete()
+    whole = await Attempt(path, device, server, Notebook(), None).complete()
     notebook = Notebook()
-    await Attempt(path, device, notebook, None).stop_at(0.6)
+    await Attempt(path, device, server, notebook, None).stop_at(0.6)
 
-    resumed = await Attempt(path, device, notebook, None).complete()
+    resumed = await Attempt(path, device, server, notebook, None).complete()
 
     assert any(event.event_type == "decode_gap" for event in whole.results.events)
     assert_same(resumed, whole)
 
 
-async def test_stopped_within_damage(tmp_path: Path, device: Device) -> None:
+async def test_stopped_within_damage(tmp_path: Path, device: Device, server: ForkServer) -> None:
     """Wherever an analysis stops around damage, each gap is told once, and every frame counted."""
     path = make_video(tmp_path / "v.mp4", frames=240, width=640, height=360)
     corrupt_packets(path, 100, 104, keep=40)
-    whole = await Attempt(path, device, Notebook(), 5.0).complete()
+    whole = await Attempt(path, device, server, Notebook(), 5.0).complete()
     for frame in range(98, 112, 2):
         notebook = Notebook()
-        first = Attempt(path, device, notebook, 5.0, batch_size=1)
+        first = Attempt(path, device, server, notebook, 5.0, batch_size=1)
         await first.stop_at(frame / 240)
 
-        resumed = await Attempt(path, device, notebook, 5.0).complete()
+        resumed = await Attempt(path, device, server, notebook, 5.0).complete()
 
         ours, theirs = (
             [event for event in each.results.events if event.event_type == "decode_gap"]
@@ -230,14 +236,14 @@ async def test_stopped_within_damage(tmp_path: Path, device: Device) -> None:
         assert resumed.frames_analyzed == whole.frames_analyzed
 
 
-async def test_the_way_back_is_long(tmp_path: Path, device: Device) -> None:
+async def test_the_way_back_is_long(tmp_path: Path, device: Device, server: ForkServer) -> None:
     """A decoder that must pass what was measured before shows meanwhile that it works."""
     path = tmp_path / "v.ts"
     piece = make_video(tmp_path / "piece.ts", frames=480, width=1280, height=720)
     run_ffmpeg("-stream_loop", "4", "-i", piece, "-c", "copy", path)
     notebook = Notebook()
-    await Attempt(path, device, notebook, 0.5).stop_at(0.9)
-    impatient = Attempt(path, device, notebook, 0.5, stall_seconds=1.5)
+    await Attempt(path, device, server, notebook, 0.5).stop_at(0.9)
+    impatient = Attempt(path, device, server, notebook, 0.5, stall_seconds=1.5)
 
     resumed = await impatient.complete()
 
@@ -245,13 +251,13 @@ async def test_the_way_back_is_long(tmp_path: Path, device: Device) -> None:
     assert impatient.frames <= 8
 
 
-async def test_other_sampling(tmp_path: Path, device: Device) -> None:
+async def test_other_sampling(tmp_path: Path, device: Device, server: ForkServer) -> None:
     """Checkpoints of another sampling rate are not gone on from."""
     path = make_video(tmp_path / "v.mp4", frames=480)
-    whole = await Attempt(path, device, Notebook(), 5.0).complete()
+    whole = await Attempt(path, device, server, Notebook(), 5.0).complete()
     notebook = Notebook()
-    await Attempt(path, device, notebook, 12.0).stop_at(0.5)
+    await Attempt(path, device, server, notebook, 12.0).stop_at(0.5)
 
-    resumed = await Attempt(path, device, notebook, 5.0).complete()
+    resumed = await Attempt(path, device, server, notebook, 5.0).complete()
 
     assert_same(resumed, whole)

@@ -58,7 +58,11 @@ class Parts:
             claims,
             self.heartbeats,
             Analyzer(
-                device, sample_fps=sample_fps, limits=DecodeLimits(max_seconds=60), batch_size=8
+                device,
+                systems.server,
+                sample_fps=sample_fps,
+                limits=DecodeLimits(max_seconds=60),
+                batch_size=8,
             ),
             Results(systems.connections),
             Workspace(systems.directory),

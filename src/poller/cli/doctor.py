@@ -18,6 +18,7 @@ from inference.confinement import missing
 from inference.decode import Decoding, Limits, Request
 from inference.device import Device
 from inference.errors import DecoderFailedError, DeviceFaultError, VideoRejectedError
+from inference.forkserver import ForkServer
 from inference.frames import FrameBatch
 from inference.samples import write_video
 from inference.slabs import Slabs
@@ -189,7 +190,7 @@ async def _count_frames(clip: Path, limits: Limits) -> int:
     frames = 0
     request = Request(clip, sample_fps=None, batch_size=8, threads=1, tolerant=False)
     with closing(Slabs.create(2, 8 * 3 * _CLIP_SIDE**2)) as slabs:
-        async with Decoding(request, limits, slabs) as decoding:
+        async with ForkServer() as server, Decoding(server, request, limits, slabs) as decoding:
             async for part in decoding:
                 if isinstance(part, FrameBatch):
                     frames += len(part.pts_ms)

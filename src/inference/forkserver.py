@@ -1,0 +1,221 @@
+"""The parent's side of the fork server: a process that has loaded what decoders need, and forks.
+
+Each decoder is a process of its own. To load numpy and FFmpeg anew for each would cost as much as
+to decode two seconds of video. `multiprocessing` has a fork server, too; it takes on its parent's
+environment, with the credentials in it.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+from asyncio.subprocess import Process
+from collections.abc import Callable
+from contextlib import AsyncExitStack, ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import IO, Self
+
+from inference.child import end_child, open_log, read_tail, start_child
+from inference.errors import DecoderFailedError
+from inference.slabs import Slabs
+from inference.wire import MAX_LINE_BYTES, Order
+
+_START_SECONDS = 60
+"""Loading libraries from a cold disk takes its time."""
+_ANSWER_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """A decoder process, which has the fork server for a parent."""
+
+    pid: int
+    stdin: asyncio.WriteTransport
+    stdout: asyncio.StreamReader
+    _pipe: asyncio.ReadTransport
+    _tether: asyncio.StreamWriter
+    _ending: "asyncio.Task[int]"
+    _give_up: Callable[[], None]
+    """Do away with the server."""
+
+    async def wait(self) -> int:
+        """Return the exit status when there is one; negative: the signal that ended it."""
+        return await asyncio.shield(self._ending)
+
+    async def end(self) -> int:
+        """Kill it and all it started, see it reaped, return its exit status.
+
+        One that has ended by itself keeps its own status.
+        """
+        with suppress(OSError):  # the server is gone, and its children with it
+            self._tether.write_eof()
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                status = await self.wait()
+        except TimeoutError:  # the server hangs: no decoder outlives it
+            self._give_up()
+            status = await self.wait()
+        for transport in (self.stdin, self._pipe, self._tether):
+            transport.close()
+        await asyncio.sleep(0)  # the loop closes them in its next round
+        return status
+
+
+class ForkServer:
+    """Starts decoders; itself started on first use, and again on the next use after its death."""
+
+    def __init__(self) -> None:
+        self._starting = asyncio.Lock()
+        self._stack = AsyncExitStack()
+        self._process: Process | None = None
+        self._requests: socket.socket | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Start the server now, rather than with the first decoder.
+
+        Raises:
+            DecoderFailedError: it does not come up.
+        """
+        await self._living()
+
+    async def close(self) -> None:
+        """End the server and all decoders."""
+        async with self._starting:
+            self._process = self._requests = None
+            await self._stack.aclose()
+
+    async def fork(self, order: Order, slabs: Slabs, stderr: IO[bytes]) -> Forked:
+        """Start a decoder, which inherits the slabs and `stderr` and nothing else.
+
+        Raises:
+            DecoderFailedError: the server does not come up or does not answer.
+        """
+        try:
+            return await self._ask(order, slabs, stderr)
+        except DecoderFailedError:  # it died or hung meanwhile: that is not this video's fault
+            return await self._ask(order, slabs, stderr)
+
+    async def _ask(self, order: Order, slabs: Slabs, stderr: IO[bytes]) -> Forked:
+        server, requests = await self._living()
+        async with AsyncExitStack() as stack:
+            with ExitStack() as theirs:
+                stdin, stdin_ours = os.pipe()
+                theirs.callback(os.close, stdin)
+                stdout_ours, stdout = os.pipe()
+                theirs.callback(os.close, stdout)
+                tether_ours, tether = socket.socketpair()
+                theirs.callback(tether.close)
+                opened = await _connect(stack, stdin_ours, stdout_ours, tether_ours)
+                given = [stdin, stdout, stderr.fileno(), slabs.fd, tether.fileno()]
+                try:
+                    socket.send_fds(requests, [order.to_json().encode()], given)
+                except OSError as error:
+                    raise self._failure(server, f"it takes no requests: {error}") from error
+            writing, reading, reader, words, writer = opened
+            try:
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    pid = await words.readline()
+            except TimeoutError as error:
+                raise self._failure(server, "it does not answer") from error
+            if not pid:
+                raise self._failure(server, "it ended early")
+            ending = asyncio.create_task(_read_status(words), name="decoder.ending")
+            stack.pop_all()
+        give_up = partial(self._give_up, server)
+        return Forked(int(pid), writing, reader, reading, writer, ending, give_up)
+
+    async def _living(self) -> tuple[Process, socket.socket]:
+        async with self._starting:
+            if self._process is not None and self._process.returncode is not None:
+                self._process = None
+            if self._process is None or self._requests is None:
+                await self._stack.aclose()
+                self._process, self._requests = await self._start()
+            return self._process, self._requests
+
+    async def _start(self) -> tuple[Process, socket.socket]:
+        async with AsyncExitStack() as stack:
+            self._stderr = stack.enter_context(open_log())
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            stack.callback(ours.close)
+            ours.setblocking(False)
+            with theirs:
+                process = await start_child(
+                    "inference.forkserver_main",
+                    [str(os.getpid()), str(theirs.fileno())],
+                    environment=_environment(),
+                    directory=None,
+                    descriptors=[theirs.fileno()],
+                    stderr=self._stderr,
+                )
+            stack.push_async_callback(end_child, process)
+            if process.stdout is None:
+                raise AssertionError("started with a pipe")
+            try:
+                async with asyncio.timeout(_START_SECONDS):
+                    ready = await process.stdout.readline()
+            except TimeoutError as error:
+                raise self._failure(process, "it does not start") from error
+            if not ready:
+                raise self._failure(process, "it does not start")
+            self._stack = stack.pop_all()
+        return process, ours
+
+    def _give_up(self, server: Process) -> None:
+        """The next decoder gets a new server."""
+        if self._process is server:
+            self._process = None
+        with suppress(ProcessLookupError):
+            server.kill()
+
+    def _failure(self, server: Process, what: str) -> DecoderFailedError:
+        self._give_up(server)
+        detail = f"the fork server: {what}: {read_tail(self._stderr) or 'no output'}"
+        return DecoderFailedError("decoder_crashed", detail)
+
+
+async def _connect(
+    stack: AsyncExitStack, stdin: int, stdout: int, tether: socket.socket
+) -> tuple[
+    asyncio.WriteTransport,
+    asyncio.ReadTransport,
+    asyncio.StreamReader,
+    asyncio.StreamReader,
+    asyncio.StreamWriter,
+]:
+    """Put our ends of a decoder's pipes and of its tether into the loop."""
+    loop = asyncio.get_running_loop()
+    writing, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(stdin, "wb", 0))
+    stack.callback(writing.close)
+    reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
+    reading, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(stdout, "rb", 0)
+    )
+    stack.callback(reading.close)
+    words, writer = await asyncio.open_connection(sock=tether)
+    stack.callback(writer.close)
+    return writing, reading, reader, words, writer
+
+
+async def _read_status(words: asyncio.StreamReader) -> int:
+    with suppress(ConnectionError):
+        if status := await words.readline():
+            return int(status)
+    return -signal.SIGKILL  # the server is gone; none of its children outlives it
+
+
+def _environment() -> dict[str, str]:
+    """All that a decoder needs to know: no credential, no address, no setting of ours."""
+    return {
+        "PATH": os.defpath,
+        "LANG": "C.UTF-8",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }

@@ -1,0 +1,158 @@
+"""The fork server: what its decoders share, and what becomes of them when it fails."""
+
+import os
+import select
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.factories_video import make_request, make_slabs, make_video
+
+from inference import forkserver
+from inference.decode import Decoding, Limits, Request
+from inference.errors import DecoderFailedError
+from inference.forkserver import ForkServer
+from inference.frames import Gap
+from inference.slabs import Slabs
+
+LIMITS = Limits(3600)
+
+
+def make_long_video(directory: Path) -> Path:
+    """A video with more frames than a decoder may hand over unasked."""
+    directory.mkdir(exist_ok=True)
+    return make_video(directory / "long.mp4", frames=240)
+
+
+async def count_frames(decoding: Decoding) -> int:
+    """Read to the end."""
+    frames = 0
+    async for item in decoding:
+        assert not isinstance(item, Gap)
+        frames += len(item.pts_ms)
+        decoding.release(item)
+    return frames
+
+
+async def decoding_anew(server: ForkServer, request: Request, slabs: Slabs) -> int:
+    """Frames that another decoder gives."""
+    async with Decoding(server, request, LIMITS, slabs) as decoding:
+        return await count_frames(decoding)
+
+
+def find_server() -> psutil.Process:
+    """The one fork server below this process."""
+    (found,) = [
+        child
+        for child in psutil.Process().children()
+        if "inference.forkserver_main" in child.cmdline()
+    ]
+    return found
+
+
+def inherited(pid: int) -> set[str]:
+    """What a decoder's descriptors lead to."""
+    return {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
+
+
+async def test_decoders_share_nothing_of_their_own(tmp_path: Path, server: ForkServer) -> None:
+    """Each has its own pipes, log and frame memory, and none of another's or of the server's."""
+    first, second = (make_request(make_long_video(tmp_path / name)) for name in "ab")
+    slabs, more = make_slabs(), make_slabs()
+
+    async with (
+        Decoding(server, first, LIMITS, slabs) as early,
+        Decoding(server, second, LIMITS, more) as late,
+    ):
+        ours = inherited(early.pid), inherited(late.pid)
+        frames = [await count_frames(early), await count_frames(late)]
+
+    assert frames == [240, 240]
+    pipes = [{target for target in found if "pipe" in target} for found in ours]
+    assert [len(found) for found in pipes] == [2, 2]
+    assert not pipes[0] & pipes[1]
+    for found in ours:
+        rest = {target.split(":")[0].split(" ")[0] for target in found} - {"pipe"}
+        assert rest <= {"/memfd", str(first.path), str(second.path)}
+    slabs.close()
+    more.close()
+
+
+async def test_one_server_for_all(tmp_path: Path, server: ForkServer) -> None:
+    """It stays between decoders, and leaves with its owner."""
+    request, slabs = make_request(make_long_video(tmp_path)), make_slabs()
+    servers = []
+
+    for _ in range(2):
+        async with Decoding(server, request, LIMITS, slabs) as decoding:
+            servers.append(find_server())
+            assert await count_frames(decoding) == 240
+    await server.close()
+
+    assert servers[0] == servers[1]
+    assert not servers[0].is_running()
+    slabs.close()
+
+
+async def test_the_server_is_killed(tmp_path: Path, server: ForkServer) -> None:
+    """Its decoders die with it, which is told; the next decoder gets a new server."""
+    request, slabs = make_request(make_long_video(tmp_path)), make_slabs()
+
+    with pytest.raises(DecoderFailedError, match="SIGKILL") as failed:  # noqa: PT012 - the reading fails
+        async with Decoding(server, request, LIMITS, slabs) as decoding:
+            find_server().kill()
+            await count_frames(decoding)
+    frames = await decoding_anew(server, request, slabs)
+
+    assert failed.value.reason == "decoder_crashed"
+    assert frames == 240
+    slabs.close()
+
+
+async def test_the_server_hangs(
+    tmp_path: Path, server: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not waited for without end, no decoder outlives it, and a new one takes its place."""
+    monkeypatch.setattr(forkserver, "_ANSWER_SECONDS", 1)
+    request, slabs = make_request(make_long_video(tmp_path)), make_slabs()
+    async with Decoding(server, request, LIMITS, slabs) as decoding:
+        orphan = os.pidfd_open(decoding.pid)
+        find_server().suspend()
+        frames = [await decoding_anew(server, request, slabs)]
+    ended, _, _ = select.select([orphan], [], [], 30)
+    os.close(orphan)
+
+    async with Decoding(server, request, LIMITS, slabs):
+        find_server().suspend()  # and is missed when its decoder is to be ended
+    frames.append(await decoding_anew(server, request, slabs))
+
+    assert ended == [orphan]
+    assert frames == [240, 240]
+    slabs.close()
+
+
+async def test_it_does_not_start(
+    tmp_path: Path, server: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason is in the error, from what it has written."""
+    (tmp_path / "inference").mkdir()
+    broken = "raise ImportError('libav is not there')"
+    (tmp_path / "inference" / "__init__.py").write_text(broken)
+    monkeypatch.setattr("inference.child._ROOT", tmp_path)
+
+    with pytest.raises(DecoderFailedError, match="libav is not there"):
+        await server.start()
+
+
+async def test_an_exit_status_is_its_own(tmp_path: Path, server: ForkServer) -> None:
+    """A decoder that was ended by a signal says by which, also when it is ended again."""
+    request, slabs = make_request(make_long_video(tmp_path)), make_slabs()
+    async with Decoding(server, request, LIMITS, slabs) as decoding:
+        os.kill(decoding.pid, signal.SIGUSR1)
+
+        status = await decoding._process.wait()
+        ended = await decoding._process.end()
+
+    assert (status, ended) == (-signal.SIGUSR1, -signal.SIGUSR1)
+    slabs.close()
