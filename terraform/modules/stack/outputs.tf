@@ -8,6 +8,11 @@ output "raw_bucket" {
   value       = module.intake.raw_bucket.name
 }
 
+output "upload_prefix" {
+  description = "Keys of uploads begin with this; others are stored and not announced"
+  value       = var.prefix
+}
+
 output "results_bucket" {
   description = "Bucket for result files: POLLER_RESULTS_BUCKET"
   value       = module.intake.results_bucket.name
@@ -56,6 +61,11 @@ output "task_definition" {
 output "task_security_group_id" {
   description = "Security group of the tasks: let it into an existing database"
   value       = module.service.security_group_id
+}
+
+output "log_group" {
+  description = "Log group of the tasks, one JSON object a line"
+  value       = module.service.log_group
 }
 
 output "metrics_address" {
