@@ -68,12 +68,17 @@ class _Run:
         header, size = unpack_header(await stdout.readexactly(int.from_bytes(prefix, "big")))
         return header, read_arrays(header, await stdout.readexactly(size))
 
-    def end(self, fault: DeviceFaultError) -> None:
-        """Fail everybody who waits; only the first reason counts."""
+    def end(self, fault: DeviceFaultError, *, at_work: bool = False) -> None:
+        """Fail everybody who waits; only the first reason counts.
+
+        `at_work`: the process failed by itself. It answers in order, so that it was at work on
+        what was asked first; the others only waited.
+        """
         self.fault = self.fault or fault
-        for future in self.waiting.values():
+        for place, future in enumerate(self.waiting.values()):
             if not future.done():
-                future.set_exception(DeviceFaultError(str(self.fault)))
+                is_own = at_work and place == 0
+                future.set_exception(DeviceFaultError(str(self.fault), is_own=is_own))
         self.waiting.clear()
 
 
@@ -173,7 +178,10 @@ class Device:
             async with asyncio.timeout(self._infer_seconds):
                 return await future
         except TimeoutError as error:
-            fault = DeviceFaultError(f"a batch took more than {self._infer_seconds:g} s")
+            fault = DeviceFaultError(
+                f"a batch took more than {self._infer_seconds:g} s",
+                is_own=next(iter(run.waiting), None) == number,
+            )
             run.end(fault)
             run.process.kill()
             raise fault from error
@@ -238,7 +246,7 @@ class Device:
                     future.set_result((header, arrays))
         except (asyncio.IncompleteReadError, WireError) as error:
             detail = read_tail(run.stderr) or repr(error)
-            run.end(DeviceFaultError(f"the device process died: {detail}"))
+            run.end(DeviceFaultError(f"the device process died: {detail}"), at_work=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,4 +26,11 @@ class DecoderFailedError(Exception):
 
 
 class DeviceFaultError(Exception):
-    """The device process failed; it is restarted and the video is not to blame."""
+    """The device process failed, and is restarted.
+
+    `is_own`: it was at work on this video; where not, the video is certainly not to blame.
+    """
+
+    def __init__(self, detail: str, *, is_own: bool = False) -> None:
+        super().__init__(detail)
+        self.is_own = is_own

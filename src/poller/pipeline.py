@@ -20,6 +20,7 @@ from poller.outcomes import (
     note_batch,
     note_stored,
 )
+from poller.postgres.checkpoints import Checkpoints
 from poller.postgres.claims import Claimed, Claims, Content, Delivery
 from poller.postgres.results import Results
 from poller.rules.failure import EXPECTED, GiveBack, Tries, decide_remedy
@@ -66,6 +67,7 @@ class Pipeline:
         When it is cancelled it gives the claim back, without counting the attempt.
         """
         claim: Claimed | None = None
+        journal: Checkpoints | None = None
         stages.ids = {"bucket": request.bucket, "key": request.key}
         try:
             with stages.timed("claim"):
@@ -78,11 +80,11 @@ class Pipeline:
                 )
             if not isinstance(found, Claimed):
                 return decide_unclaimed(found, message, random.random())
-            claim = found
+            claim, journal = found, self._results.journal(found)
             stages.ids |= {"video_id": str(video_id), "analysis_id": claim.analysis_id}
-            await self._work(claim, content, message, stages)
+            await self._work(claim, content, message, journal, stages)
         except EXPECTED as error:
-            remedy = decide_remedy(error, self._tries(claim, message), random.random())
+            remedy = decide_remedy(error, self._tries(claim, journal, message), random.random())
             if claim is None:
                 return await fail_unclaimed(self._claims, request, message, remedy)
             return await asyncio.shield(apply_remedy(self._claims, claim, remedy))
@@ -113,16 +115,22 @@ class Pipeline:
             return True  # an answer, if not the one that was hoped for
         return True
 
-    def _tries(self, claim: Claimed | None, message: Message) -> Tries:
+    def _tries(self, claim: Claimed | None, journal: Checkpoints | None, message: Message) -> Tries:
+        has_advanced = journal is not None and journal.has_advanced
         return Tries(
             attempts=claim.attempts if claim else message.receive_count,
             max_attempts=self._limits.max_attempts,
-            device_faults=claim.device_faults if claim else 0,
+            device_faults=claim.device_faults if claim and not has_advanced else 0,
             receive_count=message.receive_count,
         )
 
     async def _work(
-        self, claim: Claimed, revision: ObjectRevision, message: Message, stages: Stages
+        self,
+        claim: Claimed,
+        revision: ObjectRevision,
+        message: Message,
+        journal: Checkpoints,
+        stages: Stages,
     ) -> None:
         self._check_limits(claim, revision)
         async with self._heartbeats.hold(claim, message) as beat, self._workspace.job() as job:
@@ -136,9 +144,7 @@ class Pipeline:
 
             # decode and infer; only the rest, where an earlier claim has left checkpoints
             with stages.timed_failure("decode"):
-                analysis = await self._analyzer.analyze(
-                    path, on_batch, beat.keep, self._results.journal(claim)
-                )
+                analysis = await self._analyzer.analyze(path, on_batch, beat.keep, journal)
             stages.add("decode", analysis.decode_seconds)
             stages.add("infer", analysis.infer_seconds)
             with stages.timed("store"):

@@ -62,6 +62,28 @@ async def test_a_part_replaces_what_follows_it(database: Database) -> None:
     assert await load(database, held) == [(0, b"stretch 0 again", b"carry 0")]
 
 
+async def test_getting_further_forgives_faults_of_the_device(database: Database) -> None:
+    """Those before count no more; a part that only repeats what was measured forgives nothing."""
+    worker, counted = database.worker(), []
+    await database.results.journal(await granted(worker)).save(make_part(0))
+    for number, position_ms in ((1, 40.25), (1, 41.25), (0, 30.0), (1, 41.0), (1, 42.0)):
+        held = await granted_again(database)
+        journal = database.results.journal(held)
+        await journal.save(make_part(number, position_ms))
+        faults = (await database.row(held.analysis_id))["device_faults"]
+        counted.append((journal.has_advanced, faults))
+
+    assert counted == [(False, 3), (True, 0), (False, 3), (True, 0), (True, 0)]
+
+
+async def granted_again(database: Database) -> Claimed:
+    """The next claim of the video, which has met three faults by now."""
+    await database.pool.execute(
+        "UPDATE analyses SET device_faults = 3, lease_expires_at = clock_timestamp()"
+    )
+    return await granted(database.worker(), make_delivery("n"))
+
+
 async def test_a_former_holder_writes_nothing(database: Database) -> None:
     """Once the lease is another worker's, a part is not kept, and the journal says so."""
     former = await granted(database.worker(lease=NO_LEASE))

@@ -36,7 +36,7 @@ async def test_a_dead_device_stops_the_receiving(systems: Systems) -> None:
     states = await systems.connections.fetch("SELECT state, attempts, device_faults FROM analyses")
     assert unready == ["device is unavailable"]
     assert dead == ["the device fails again and again"]
-    assert [tuple(row) for row in states] == [("retry", 0, 1)]
+    assert [tuple(row) for row in states] == [("retry", 0, 0)]
     depth = await systems.inbox.depth()
     assert depth["visible"] + depth["in_flight"] == 3
 

@@ -90,7 +90,7 @@ async def test_videos_do_not_mix(device: Device) -> None:
 
 
 async def test_death_reaches_all_and_is_mended(device: Device) -> None:
-    """When the process dies, every video in flight is told; the next one gets a new process."""
+    """When the process dies, every video in flight is told, and whether it was at work on it."""
     slabs = make_slabs()
     batches = make_batches(slabs)
     async with device.open(slabs) as video, device.open(slabs) as other:
@@ -100,13 +100,16 @@ async def test_death_reaches_all_and_is_mended(device: Device) -> None:
         await asyncio.wait(waiting, timeout=0.1)
         os.kill(device.pid, signal.SIGKILL)
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-        with pytest.raises(DeviceFaultError):
+        with pytest.raises(DeviceFaultError) as after:
             await video.infer(batches[0])
 
         async with device.open(slabs) as fresh:
             features = await measure(fresh, batches)
 
-    assert [type(outcome) for outcome in outcomes] == [DeviceFaultError] * 2
+    first, second = outcomes
+    assert isinstance(first, DeviceFaultError)
+    assert isinstance(second, DeviceFaultError)
+    assert (first.is_own, second.is_own, after.value.is_own) == (True, False, False)
     assert_equal(features, measure_here(batches))
     assert device.restarts == 1
     slabs.close()
@@ -138,10 +141,11 @@ async def test_hang() -> None:
         os.kill(pid, signal.SIGSTOP)
 
         process = os.pidfd_open(pid)
-        with pytest.raises(DeviceFaultError, match="more than"):
+        with pytest.raises(DeviceFaultError, match="more than") as hung:
             await video.infer(batches[0])
         ended, _, _ = select.select([process], [], [], 30)
 
+    assert hung.value.is_own
     assert ended == [process]
     os.close(process)
     await device.close()

@@ -1,8 +1,11 @@
 """The pipeline with one call of one part broken; all parts are the real ones."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
-import pytest
+import numpy as np
+import numpy.typing as npt
 from tests.clips import make_clip
 from tests.factories import make_message, make_request
 from tests.integration.conftest import Systems
@@ -11,6 +14,8 @@ from tests.integration.test_heartbeat import SCHEDULE, make_claims
 from inference.analyze import Analyzer
 from inference.analyze import Limits as DecodeLimits
 from inference.device import Device
+from inference.errors import DeviceFaultError
+from inference.features import FrameFeatures
 from poller.heartbeat import Heartbeats
 from poller.pipeline import Limits, Pipeline
 from poller.postgres.results import Patience, Results
@@ -36,12 +41,19 @@ async def run(
     receive_count: int = 1,
     stages: Stages | None = None,
     patience: Patience | None = None,
+    checkpoint_seconds: float = 60,
 ) -> Outcome:
     """Run the video `k` through a pipeline on these systems."""
     claims = make_claims(systems.connections)
     device = device or Device("cpu")
-    limits = DecodeLimits(max_seconds=60)
-    analyzer = Analyzer(device, systems.server, sample_fps=5.0, limits=limits, batch_size=8)
+    analyzer = Analyzer(
+        device,
+        systems.server,
+        sample_fps=5.0,
+        limits=DecodeLimits(max_seconds=60),
+        batch_size=8,
+        checkpoint_seconds=checkpoint_seconds,
+    )
     with open_workspace(systems.directory) as workspace:
         pipeline = Pipeline(
             systems.objects,
@@ -67,26 +79,53 @@ async def test_overwritten_between_event_and_fetch(systems: Systems) -> None:
     assert await systems.connections.fetchval("SELECT state FROM analyses") == "superseded"
 
 
-@pytest.mark.parametrize(("faults", "state"), [(0, "retry"), (5, "failed")])
-async def test_a_device_that_does_not_come_up(systems: Systems, faults: int, state: str) -> None:
-    """The video is interrupted without counting the attempt; after many faults it is failed."""
+class WeakDevice(Device):
+    """The real device, which fails when it has measured so many batches."""
+
+    batches = 0
+
+    async def infer(
+        self, run: Any, header: Mapping[str, object], pts_ms: npt.NDArray[np.float64]
+    ) -> FrameFeatures:
+        """Measure, or fail."""
+        self.batches -= 1
+        if self.batches < 0:
+            raise DeviceFaultError("weak", is_own=True)
+        return await super().infer(run, header, pts_ms)
+
+
+async def test_faults_of_the_device_count_at_one_place(systems: Systems) -> None:
+    """A fifth one behind new checkpoints is the first there; without any the video is failed."""
+    clip = make_clip(systems.directory / "clip.mp4", seconds=10)
+    await systems.upload("k", clip.read_bytes())
+    device, found = WeakDevice("cpu"), []
+
+    for batches in (0, 0, 0, 0, 2, 0, 0, 0, 0):
+        device.batches = batches
+        outcome = await run(systems, device, checkpoint_seconds=0)
+        faults = await systems.connections.fetchval("SELECT device_faults FROM analyses")
+        found.append((type(outcome), faults))
+    await device.close()
+
+    interrupted = [(Interrupted, faults) for faults in (1, 2, 3, 4, 1, 2, 3, 4)]
+    assert found == [*interrupted, (Failed, 5)]
+
+
+async def test_a_device_that_does_not_come_up(systems: Systems) -> None:
+    """The video is interrupted, however often, and neither an attempt nor a fault is counted."""
     clip = make_clip(systems.directory / "clip.mp4", seconds=1)
     await systems.upload("k", clip.read_bytes())
     device = Device("cuda")  # there is none here
-    await run(systems, device)
-    await systems.connections.execute(
-        "UPDATE analyses SET device_faults = device_faults - 1 + $1", faults
-    )
 
-    outcome = await run(systems, device)
+    outcomes = [await run(systems, device) for _ in range(6)]
     await device.close()
 
     row = await systems.connections.fetchrow(
-        "SELECT state, device_faults, error_code FROM analyses"
+        "SELECT state, attempts, device_faults, error_code FROM analyses"
     )
     assert row is not None
-    assert isinstance(outcome, Interrupted if state == "retry" else Failed)
-    assert tuple(row) == (state, faults + 1, "device_fault")
+    assert outcomes == [Interrupted("device_unavailable", away="device")] * 6
+    assert tuple(row) == ("retry", 0, 0, "device_unavailable")
 
 
 async def test_a_failure_that_was_not_settled_is_settled_again(systems: Systems) -> None:

@@ -217,11 +217,20 @@ def make_tries(attempts: int = 1, device_faults: int = 0, receive_count: int = 1
             GiveBack(20 * SECOND, "s3_unavailable", "d", away="s3"),
         ),
         (
-            DeviceFaultError("d"),
-            make_tries(attempts=3, device_faults=4, receive_count=9),
+            DeviceFaultError("d", is_own=True),
+            make_tries(attempts=3, device_faults=3, receive_count=9),
             GiveBack(timedelta(0), "device_fault", "d", away="device"),
         ),
-        (DeviceFaultError("d"), make_tries(device_faults=5), Fail("device_fault", "d")),
+        (
+            DeviceFaultError("d", is_own=True),
+            make_tries(device_faults=4),
+            Fail("device_fault", "d"),
+        ),
+        (
+            DeviceFaultError("d"),
+            make_tries(device_faults=4),
+            GiveBack(timedelta(0), "device_unavailable", "d", away="device"),
+        ),
         (SupersededError(), make_tries(), Supersede()),
         (LeaseLostError("fence"), make_tries(), Abandon("fence")),
     ],

@@ -23,6 +23,8 @@ class Checkpoints:
     def __init__(self, pool: Pool, claim: Claimed) -> None:
         self._pool = pool
         self._claim = claim
+        self.has_advanced = False
+        """Whether this claim got further than all before it."""
 
     async def load(self) -> Sequence[Part]:
         """Return what was measured under earlier claims, and under this one.
@@ -39,7 +41,7 @@ class Checkpoints:
         claim = self._claim
         try:
             async with acquired(self._pool, seconds=_SAVE_SECONDS) as connection:
-                saved = await connection.fetchval(
+                is_further = await connection.fetchval(
                     query("save_checkpoint"),
                     claim.analysis_id,
                     claim.token,
@@ -51,6 +53,8 @@ class Checkpoints:
         except UnavailableError as error:
             log.warning("checkpoint.not_saved", analysis_id=claim.analysis_id, error=str(error))
             return False
-        if saved is not None:
-            metrics.CHECKPOINTS.inc()
-        return saved is not None
+        if is_further is None:
+            return False
+        metrics.CHECKPOINTS.inc()
+        self.has_advanced |= is_further
+        return True

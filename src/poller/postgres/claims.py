@@ -25,7 +25,7 @@ class Claimed:
     lease_id: UUID
     attempts: int
     device_faults: int
-    """How often the device failed under this video."""
+    """How often the device failed at work on this video since it last got further than ever."""
 
 
 @dataclass(frozen=True, slots=True)

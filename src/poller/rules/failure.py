@@ -41,6 +41,7 @@ class Tries:
     """Counted in the database; deliveries, where there was no claim yet."""
     max_attempts: int
     device_faults: int
+    """How often the device failed at work on it before, since it last got further than ever."""
     receive_count: int
 
 
@@ -89,7 +90,7 @@ def decide_remedy(error: ExpectedError, tries: Tries, jitter: float) -> Remedy:
 
     Args:
         error: what ended the attempt.
-        tries: what the video has been through, this attempt included.
+        tries: what the video has been through: this attempt included, this fault not.
         jitter: uniform in 0..1, drawn by the caller.
     """
     match error:
@@ -106,11 +107,7 @@ def decide_remedy(error: ExpectedError, tries: Tries, jitter: float) -> Remedy:
             after = backoff(tries.receive_count, jitter)
             return GiveBack(after, f"{error.system}_unavailable", error.detail, away=error.system)
         case DeviceFaultError():
-            # A device that fails now and then is no fault of the video. One that fails under the
-            # same video again and again is, and the queue's own redrive would say no reason.
-            if tries.device_faults >= _MAX_DEVICE_FAULTS:
-                return Fail(DEVICE_FAULT, str(error))
-            return GiveBack(timedelta(0), DEVICE_FAULT, str(error), away="device")
+            return _of_device(error, tries)
         case HorizonError():
             return HandOver()
         case SupersededError():
@@ -119,3 +116,16 @@ def decide_remedy(error: ExpectedError, tries: Tries, jitter: float) -> Remedy:
             return Abandon(error.cause)
         case _:
             assert_never(error)
+
+
+def _of_device(error: DeviceFaultError, tries: Tries) -> Remedy:
+    """A device that fails now and then is no fault of the video.
+
+    One that fails at the same place of it again and again is, and the queue's own redrive would
+    say no reason.
+    """
+    if not error.is_own:
+        return GiveBack(timedelta(0), "device_unavailable", str(error), away="device")
+    if tries.device_faults + 1 >= _MAX_DEVICE_FAULTS:
+        return Fail(DEVICE_FAULT, str(error))
+    return GiveBack(timedelta(0), DEVICE_FAULT, str(error), away="device")

@@ -1,11 +1,17 @@
 -- Keep one part of an analysis under the fence. A part replaces all from its number on.
 -- The row lock makes a claim wait for this statement, or this statement for the claim: what a
 -- former holder writes is either seen by the next one or not written at all.
+-- A part that ends further on than any before is behind what the device has failed at: its faults
+-- are counted anew.
 -- $1 analysis_id  $2 lease_token  $3 part  $4 position_ms  $5 state  $6 carry
-WITH held AS (
-    SELECT id FROM analyses
+WITH reached AS (
+    SELECT $4 > max(position_ms) IS NOT FALSE AS is_further FROM checkpoints WHERE analysis_id = $1
+), held AS (
+    UPDATE analyses
+    SET device_faults = CASE WHEN is_further THEN 0 ELSE device_faults END
+    FROM reached
     WHERE id = $1 AND lease_token = $2 AND state = 'processing'
-    FOR NO KEY UPDATE
+    RETURNING id, is_further
 ), obsolete AS (
     DELETE FROM checkpoints WHERE part > $3 AND analysis_id IN (SELECT id FROM held)
 ), outdated AS (
@@ -17,4 +23,4 @@ SELECT id, $2, $3, $4, $5, $6 FROM held
 ON CONFLICT (analysis_id, part) DO UPDATE
 SET lease_token = excluded.lease_token, position_ms = excluded.position_ms,
     state = excluded.state, carry = excluded.carry
-RETURNING analysis_id
+RETURNING (SELECT is_further FROM held)
