@@ -82,7 +82,7 @@ run "wake" {
   }
 
   assert {
-    condition     = [for query in aws_cloudwatch_metric_alarm.wake.metric_query : query.expression if query.return_data == true] == ["IF(FILL(desired, 0) < 1 AND FILL(in_flight, 0) < 1, visible, 0)"]
+    condition     = [for query in aws_cloudwatch_metric_alarm.wake.metric_query : query.expression if query.return_data == true] == ["IF(FILL(desired, 0) < 1 AND FILL(in_flight, 0) < 1, visible, 0) / IF(FILL(visible, -1) < 0, 0, 1)"]
     error_message = "It wakes at zero tasks only."
   }
 

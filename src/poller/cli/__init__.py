@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from poller.cli.simulate import simulate
+
 app = typer.Typer(
     name="poller",
     help="Turn uploaded videos into timeline events and vectors in Postgres, each exactly once.",
@@ -201,3 +203,6 @@ def doctor() -> None:
     from poller.cli.doctor import doctor  # noqa: PLC0415
 
     raise typer.Exit(asyncio.run(doctor()))
+
+
+app.command()(simulate)
