@@ -5,6 +5,7 @@ What a command does is in the module of its name, imported when it runs, so that
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -203,6 +204,44 @@ def doctor() -> None:
     from poller.cli.doctor import doctor  # noqa: PLC0415
 
     raise typer.Exit(asyncio.run(doctor()))
+
+
+bundle = typer.Typer(
+    help="Look into and seal model bundles: directories with `bundle.toml` and models."
+    " docs/bundles.md shows how to make one. `poller bundle check PATH`",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+app.add_typer(bundle, name="bundle")
+
+BundlePath = Annotated[Path, typer.Argument(metavar="PATH", help="directory with bundle.toml")]
+
+
+@bundle.command("check")
+def check_bundle(
+    path: BundlePath,
+    device: Annotated[str, typer.Option(help="`auto`, `cpu` or `cuda`")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False,
+) -> None:
+    """Verify a bundle, load each of its parts and run it once. Exit 2 if it cannot be used.
+
+    - `poller bundle check models/people`
+    - `poller bundle check models/people --json`
+    """
+    from poller.cli.bundle import check  # noqa: PLC0415
+
+    check(path, device, as_json=as_json)
+
+
+@bundle.command("seal")
+def seal_bundle(path: BundlePath) -> None:
+    """Write the SHA-256 of each file of the bundle's models into its `bundle.toml`.
+
+    - `poller bundle seal models/people`
+    """
+    from poller.cli.seal import seal  # noqa: PLC0415
+
+    seal(path)
 
 
 app.command()(simulate)

@@ -1,0 +1,100 @@
+"""Finds persons in frames, with any object detection model of DETR's family."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from inference.bundle import Bundle, BundleError, DetectorPart, labels_of
+from inference.models.batches import in_batches
+from inference.models.pixels import Preparation
+from inference.models.weights import import_transformers, load_model
+from inference.people import MAX_PERSONS, Detections
+
+_BY_SIGMOID = frozenset({"rt_detr", "rt_detr_v2", "d_fine"})
+"""Their classes are independent of each other; a query may stand for several."""
+_BY_SOFTMAX = frozenset({"yolos"})
+"""Their last class means that there is nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """An object detection model that looks for persons."""
+
+    network: Any
+    prepare: Preparation
+    labels: frozenset[int]
+    """The outputs that mean a person."""
+    by_sigmoid: bool
+    batch_size: int
+    device: torch.device
+
+    @classmethod
+    def load(
+        cls, bundle: Bundle, part: DetectorPart, device: torch.device, *, batch_size: int
+    ) -> Self:
+        """Load a bundle's detector.
+
+        Raises:
+            BundleError: it does not load, is of an unknown family, or its labels are others.
+        """
+        transformers = import_transformers()
+        loader = transformers.AutoModelForObjectDetection
+        network = load_model(bundle, "detector", part.model, loader, device)
+        kind = network.config.model_type
+        if kind not in _BY_SIGMOID | _BY_SOFTMAX:
+            known = ", ".join(sorted(_BY_SIGMOID | _BY_SOFTMAX))
+            raise BundleError(f"detector: {kind} is not known; known are {known}")
+        names = labels_of({"id2label": network.config.id2label})
+        labels = frozenset(index for index, name in names.items() if name in part.labels)
+        prepare = Preparation.read(bundle, "detector", part.model)
+        return cls(network, prepare, labels, kind in _BY_SIGMOID, batch_size, device)
+
+    def detect(self, frames: Sequence[Tensor], floor: float) -> list[Detections]:
+        """Find the persons in frames uint8 [3, H, W] of one size with a score of at least `floor`.
+
+        Sorted by score, the best first, at most `MAX_PERSONS`.
+        """
+        with torch.inference_mode():
+            prepared = [self.prepare(frame.to(self.device)) for frame in frames]
+            outputs = in_batches(prepared, self.batch_size, self._run)
+            return [self._read(logits, boxes, floor) for logits, boxes in outputs]
+
+    def _run(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        output = self.network(pixel_values=batch)
+        return output.logits, output.pred_boxes
+
+    def _read(self, logits: Tensor, boxes: Tensor, floor: float) -> Detections:
+        """Read one frame: logits [queries, classes], boxes [queries, 4], centre and size."""
+        finite = torch.isfinite(logits).all(1) & torch.isfinite(boxes).all(1)
+        scores = self._scores(logits[finite])
+        corners = _corners(boxes[finite])
+        wanted = scores >= floor
+        flat = wanted & ((corners[:, 2] <= corners[:, 0]) | (corners[:, 3] <= corners[:, 1]))
+        scores, corners = scores[wanted & ~flat], corners[wanted & ~flat]
+        order = torch.argsort(scores, descending=True, stable=True)
+        kept = order[:MAX_PERSONS]
+        return Detections(
+            boxes=corners[kept].double().numpy(),
+            scores=scores[kept].double().numpy(),
+            invalid=int((~finite).sum()) + int(flat.sum()),
+            crowded=len(order) - len(kept),
+        )
+
+    def _scores(self, logits: Tensor) -> Tensor:
+        """How sure each query is of a person; 0 where another class is likelier."""
+        wanted = logits.new_zeros(logits.shape[1], dtype=torch.bool)
+        wanted[sorted(self.labels)] = True
+        if self.by_sigmoid:
+            return logits[:, wanted].sigmoid().amax(1)
+        scores, best = logits.softmax(-1)[:, :-1].max(-1)
+        return scores * wanted[best]
+
+
+def _corners(boxes: Tensor) -> Tensor:
+    """Turn centre and size into left, top, right, bottom, within the frame."""
+    x, y, width, height = boxes.unbind(-1)
+    corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+    return torch.stack(corners, -1).clamp(0, 1)

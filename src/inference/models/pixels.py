@@ -1,0 +1,136 @@
+"""Prepares pictures as a model's image processor would, in torch, on the model's device."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from torch import Tensor
+
+from inference.bundle import Bundle, BundleError, read_json
+from inference.models.resampling import FILTERS, resize
+
+_FILE = "preprocessor_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What `preprocessor_config.json` says, for pictures uint8 [3, H, W]."""
+
+    height: int | None
+    width: int | None
+    """Both, or neither: then by the edges, with the ratio kept."""
+    shortest: int | None
+    longest: int | None
+    multiple: int
+    """Both sides are cut down to a multiple of it, where the ratio is kept."""
+    filter: str
+    crop: tuple[int, int] | None
+    """Height and width of the middle that is cut out after the resize."""
+    factor: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @classmethod
+    def read(cls, bundle: Bundle, part: str, model: str) -> Self:
+        """Read a model's file.
+
+        Raises:
+            BundleError: it is missing, or asks for what is not done here.
+        """
+        name = f"{model}/{_FILE}"
+        said = read_json(bundle.directory(model) / _FILE, name)
+        try:
+            return cls._parse(said)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"{part}: {name}: {error}") from error
+
+    @classmethod
+    def _parse(cls, said: Mapping[str, Any]) -> Self:
+        if not said.get("do_resize", True) or said.get("pad_size"):
+            raise ValueError("do_resize must be true, and pad_size not set")
+        resample = said.get("resample", 2)
+        if resample not in FILTERS:
+            raise ValueError(f"resample {resample} is none of Pillow's {FILTERS}")
+        is_cropped = bool(said.get("do_center_crop"))
+        size = _size_of(said, keeps_ratio=is_cropped or "max_size" in said)
+        crop = said["crop_size"] if is_cropped else None
+        is_normal = said.get("do_normalize", True)
+        return cls(
+            size.get("height"),
+            size.get("width"),
+            size.get("shortest_edge"),
+            size.get("longest_edge"),
+            16 if str(said.get("image_processor_type")).startswith("Yolos") else 1,
+            FILTERS[resample],
+            _pair(crop) if crop is not None else None,
+            float(said.get("rescale_factor", 1 / 255)) if said.get("do_rescale", True) else 1.0,
+            _three(said["image_mean"] if is_normal else (0, 0, 0)),
+            _three(said["image_std"] if is_normal else (1, 1, 1)),
+        )
+
+    @property
+    def is_fixed(self) -> bool:
+        """Every picture comes out at one size."""
+        return self.crop is not None or self.height is not None
+
+    def __call__(self, picture: Tensor) -> Tensor:
+        """Turn uint8 [3, H, W] RGB into float32 [3, h, w]."""
+        height, width = self._target(*picture.shape[-2:])
+        resized = resize(picture, height, width, self.filter)
+        if self.crop is not None:
+            resized = _middle(resized, *self.crop)
+        mean, std = (resized.new_tensor(three)[:, None, None] for three in (self.mean, self.std))
+        return (resized * self.factor - mean) / std
+
+    def _target(self, height: int, width: int) -> tuple[int, int]:
+        if self.height is not None and self.width is not None:
+            return self.height, self.width
+        short, long = min(height, width), max(height, width)
+        edge: float = self.shortest or short
+        if self.longest is not None and long / short * edge > self.longest:
+            edge = self.longest * short / long
+        sides = round(edge), int(edge * long / short)
+        high, wide = sides if height <= width else sides[::-1]
+        return high - high % self.multiple, wide - wide % self.multiple
+
+
+def _size_of(said: Mapping[str, Any], *, keeps_ratio: bool) -> dict[str, int]:
+    size = said["size"]
+    if isinstance(size, int):
+        name = ("shortest_edge",) if keeps_ratio else ("height", "width")
+        size = dict.fromkeys(name, size)
+        if "max_size" in said:
+            size["longest_edge"] = said["max_size"]
+    sizes = {name: int(value) for name, value in size.items() if value is not None}
+    if sizes.keys() not in (
+        {"height", "width"},
+        {"shortest_edge"},
+        {"shortest_edge", "longest_edge"},
+    ):
+        raise ValueError(f"size {size} is neither height and width nor edges")
+    if not all(0 < value <= 4096 for value in sizes.values()):
+        raise ValueError(f"size {size} is not within 1 to 4096")
+    return sizes
+
+
+def _pair(crop: Any) -> tuple[int, int]:
+    height, width = (crop, crop) if isinstance(crop, int) else (crop["height"], crop["width"])
+    if not (0 < height <= 4096 and 0 < width <= 4096):
+        raise ValueError(f"crop_size {crop} is not within 1 to 4096")
+    return int(height), int(width)
+
+
+def _three(numbers: Any) -> tuple[float, float, float]:
+    first, second, third = (float(number) for number in numbers)
+    return first, second, third
+
+
+def _middle(picture: Tensor, height: int, width: int) -> Tensor:
+    """Cut out the middle, with black around a picture that is smaller."""
+    above, left = (picture.shape[1] - height) // 2, (picture.shape[2] - width) // 2
+    if above < 0 or left < 0:
+        whole = picture.new_zeros(3, max(height, picture.shape[1]), max(width, picture.shape[2]))
+        at = max(0, -above), max(0, -left)
+        whole[:, at[0] : at[0] + picture.shape[1], at[1] : at[1] + picture.shape[2]] = picture
+        picture, above, left = whole, max(0, above), max(0, left)
+    return picture[:, above : above + height, left : left + width]

@@ -1,0 +1,74 @@
+"""Loads a verified model directory with transformers: plain weights, no code, no network."""
+
+import os
+from typing import Any
+
+import psutil
+import torch
+
+from inference.bundle import Bundle, BundleError
+
+_QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+"""Read when transformers is imported: a model whose parts are elsewhere is refused, not fetched."""
+
+
+def import_transformers() -> Any:
+    """Import transformers late: it takes seconds that only a bundle is worth.
+
+    Raises:
+        BundleError: it is not installed.
+    """
+    os.environ.update(_QUIET)
+    try:
+        import transformers  # noqa: PLC0415 # see above
+        from transformers.utils import logging  # noqa: PLC0415 # see above
+    except ImportError as error:
+        raise BundleError(
+            f"a bundle needs {error.name}: pip install 'video-poller[models]'"
+        ) from error
+    logging.disable_progress_bar()
+    return transformers
+
+
+def load_model(bundle: Bundle, part: str, model: str, loader: Any, device: torch.device) -> Any:
+    """Load one model in float32, ready to infer.
+
+    `loader` is a class of transformers that has `from_pretrained`.
+
+    Raises:
+        BundleError: the files are no such model, weights are missing, or they do not fit.
+    """
+    size, free = bundle.size_bytes(model), free_bytes(device)
+    if size > free:
+        raise BundleError(f"{part}: its weights are {size} bytes, {device} has {free} left")
+    try:
+        loaded, told = loader.from_pretrained(
+            bundle.directory(model),
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            attn_implementation="eager",
+            output_loading_info=True,
+        )
+        loaded = loaded.to(device)
+    except Exception as error:  # whatever a model's code makes of wrong files
+        detail = " ".join(str(error).split()) or type(error).__name__
+        raise BundleError(f"{part}: does not load: {detail[:300]}") from error
+    # Without this, transformers fills what is missing with random numbers and goes on.
+    for fault in ("missing_keys", "mismatched_keys"):
+        if told[fault]:
+            first = min(str(key) for key in told[fault])
+            raise BundleError(f"{part}: {len(told[fault])} weights are missing, such as {first}")
+    return loaded.eval().requires_grad_(requires_grad=False)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is left on the device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available

@@ -1,0 +1,126 @@
+"""`poller bundle check`."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from pydantic import ByteSize
+from rich.console import Console
+
+from inference.bundle import Bundle, BundleError, read_bundle
+from inference.models.loaded import Models
+from poller.errors import SettingsError
+
+Result = TypeVar("Result")
+_HEIGHT, _WIDTH = 144, 256
+"""Of the test frame."""
+
+
+def check(path: Path, device: str, *, as_json: bool) -> None:
+    """Verify a bundle, load each of its parts, run it once, and say what it is.
+
+    Raises:
+        SettingsError: it cannot be used.
+    """
+    try:
+        report = _report(path, _device(device))
+    except BundleError as error:
+        if as_json:
+            _print_json({"loads": False, "fault": str(error)})
+        raise SettingsError([str(error)]) from error
+    if as_json:
+        _print_json(report)
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    size = ByteSize(report["size_bytes"]).human_readable()
+    console.print(f"{report['title']}: {report['files']} files verified, {size} of weights")
+    for name, part in report["parts"].items():
+        said = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in part.items())
+        console.print(f"[green]✓[/] {name}: ", end="")
+        console.print(said, markup=False)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BundleError("there is no CUDA device")
+    return torch.device(name)
+
+
+def _report(path: Path, device: torch.device) -> dict[str, Any]:
+    bundle = read_bundle(path)
+    torch.set_num_threads(1)  # as in the service: what is measured is what there will be
+    models = Models.load(bundle, device)
+    frame = _test_frame().to(device)
+    try:
+        parts = _try_parts(bundle, models, frame)
+    except (RuntimeError, ValueError) as error:  # of the model's own code
+        raise BundleError(f"does not run: {' '.join(str(error).split())[:300]}") from error
+    return {
+        "loads": True,
+        "title": bundle.title,
+        "name": bundle.manifest.name,
+        "version": bundle.manifest.version,
+        "device": str(device),
+        "files": len(bundle.manifest.files),
+        "size_bytes": sum(map(bundle.size_bytes, set(bundle.manifest.models().values()))),
+        "parts": parts,
+    }
+
+
+def _try_parts(bundle: Bundle, models: Models, frame: torch.Tensor) -> dict[str, dict[str, Any]]:
+    """Run each part on the test frame, which stands for a person's crop too."""
+    said = bundle.manifest
+    parts: dict[str, dict[str, Any]] = {}
+    if said.detector is not None and (detector := models.detector) is not None:
+        (found,), ms = _timed(lambda: detector.detect([frame], said.tracking.low))
+        parts["detector"] = {
+            "model": detector.network.config.model_type,
+            "persons_are": " or ".join(said.detector.labels),
+            "threshold": said.detector.threshold,
+            "found": len(found.scores),
+            "ms": ms,
+        }
+        parts["tracker"] = said.tracking.model_dump()
+    for name, attribute in models.attributes.items():
+        _, ms = _timed(partial(attribute.read, [frame]))
+        part = said.attributes[name]
+        words = part.labels.values() if part.labels else attribute.labels
+        parts[f"attributes.{name}"] = {
+            "model": attribute.network.config.model_type,
+            "gives": "a number" if part.kind == "number" else " or ".join(sorted(set(words))),
+            "ms": ms,
+        }
+    if (embedder := models.embedder) is not None:
+        (vector,), ms = _timed(lambda: embedder.embed([frame]))
+        parts["embedder"] = {
+            "model": embedder.network.config.model_type,
+            "numbers": 0 if vector is None else len(vector),
+            "ms": ms,
+        }
+    return parts
+
+
+def _timed(run: Callable[[], list[Result]]) -> tuple[list[Result], int]:
+    start = time.monotonic()
+    result = run()
+    return result, round((time.monotonic() - start) * 1000)
+
+
+def _test_frame() -> torch.Tensor:
+    """Colour ramps with a bright figure in the middle; uint8 [3, H, W]."""
+    rows, columns = np.mgrid[0:_HEIGHT, 0:_WIDTH]
+    ramp = np.stack([columns, rows, columns // 2 + rows // 2]).astype(np.uint8)
+    ramp[:, 30:120, 110:150] = 230
+    return torch.from_numpy(ramp)
+
+
+def _print_json(document: Any) -> None:
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
