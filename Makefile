@@ -5,7 +5,7 @@ TORCH := torch==2.13.0
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test check chaos bench help
+.PHONY: setup demo test check chaos bench image-check deploy sbom audit help
 
 setup: .venv/.installed ## Make .venv with everything in it
 
@@ -36,5 +36,25 @@ chaos: setup ## Kill workers and cut connections for SECONDS, and count what was
 bench: setup ## Measure speed and memory against the baselines
 	$(BIN)/python -m bench
 
+image-check: ## Build the image without docker and run it as ECS does (root, buildah, debootstrap)
+	deploy/image-check
+
+deploy: ## Deploy what is committed to ENVIRONMENT, on BASE_IMAGE (TAG@sha256:…)
+	$(PYTHON) deploy/ecs/deploy.py $(ENVIRONMENT) --base-image '$(BASE_IMAGE)'
+
+# Both in build/, in an interpreter of their own: what they need is no business of the service.
+sbom: build/.tools ## List what the image's Python is made of (CycloneDX): build/sbom.json
+	build/tools/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+		--output-file build/sbom.json build/requirements.txt
+
+audit: build/.tools ## Ask PyPI's advisories about it; fails too where they cannot be asked
+	build/tools/bin/pip-audit --strict --no-deps --disable-pip --requirement build/requirements.txt
+
+build/.tools: .venv/.installed constraints.txt deploy/ecs/installed.py
+	$(PYTHON) -m venv build/tools
+	build/tools/bin/pip install --quiet cyclonedx-bom==7.5.0 pip-audit==2.10.1
+	$(BIN)/python deploy/ecs/installed.py > build/requirements.txt
+	touch $@
+
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

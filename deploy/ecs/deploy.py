@@ -43,6 +43,7 @@ from environment import (
 )
 from refusals import find_faults, find_image_tool
 
+_IMAGE_MODULE = "module.stack.module.image"
 _NO_IMAGE = "sha256:" + "0" * 64
 """Stands for the digest where only the repository is made."""
 _CLIP = """
@@ -56,10 +57,33 @@ with tempfile.TemporaryDirectory() as made:
 
 
 def read_stack(environment: Environment) -> dict[str, Any]:
-    """What the environment says of itself; nothing, before the first time."""
+    """What the environment says of itself, once it has been applied as a whole."""
     outputs = json.loads(call(*terraform(environment, "output", "-json")))
-    stack: dict[str, Any] = outputs.get("stack", {}).get("value") or {}
+    stack: dict[str, Any] = outputs["stack"]["value"]
     return stack
+
+
+def find_repository(environment: Environment) -> str | None:
+    """Where images go: the state knows it when only this part was applied; outputs do not."""
+    state = json.loads(call(*terraform(environment, "show", "-json")))
+    modules = [state.get("values", {}).get("root_module", {})]
+    for module in modules:
+        modules += module.get("child_modules", [])
+        for resource in module.get("resources", []):
+            if resource["address"] == f"{_IMAGE_MODULE}.aws_ecr_repository.this":
+                return str(resource["values"]["repository_url"])
+    return None
+
+
+def make_repository(environment: Environment, *, yes: bool) -> str:
+    """Apply the part that an image must be there for, before there is one."""
+    say("the first time: a repository for images")
+    only = f"-target={_IMAGE_MODULE}"
+    apply(environment, _NO_IMAGE, "Make the repository?", only, yes=yes)
+    repository = find_repository(environment)
+    if repository is None:
+        raise FailedError(f"{_IMAGE_MODULE} was applied and has no repository")
+    return repository
 
 
 def ask(question: str, *, is_agreed: bool) -> None:
@@ -196,9 +220,10 @@ def is_analysed(environment: Environment, stack: Mapping[str, Any], key: str, si
         environment,
         *("logs", "filter-log-events", "--log-group-name", stack["log_group"]),
         *("--start-time", str(since * 1000)),
-        *("--filter-pattern", f'{{ ($.event = "video.finished") && ($.key = "{key}") }}'),
+        *("--filter-pattern", f'"{key}"'),
     )
-    events = [json.loads(event["message"]) for event in found["events"]]
+    lines = [event["message"] for event in found["events"] if event["message"].startswith("{")]
+    events = [e for e in map(json.loads, lines) if e.get("event") == "video.finished"]
     if any("stored" in event["outcomes"] for event in events):
         return True
     letters = [event for event in events if event["verdict"] == "deadletter"]
@@ -211,11 +236,7 @@ def deploy(tool: str, environment: Environment, options: argparse.Namespace) -> 
     """Do all that the module's docstring says, in its order; nothing speaks against it."""
     revision = call("git", "-C", str(ROOT), "rev-parse", "HEAD")
     show(*terraform(environment, "init", "-input=false"))
-    if "repository_url" not in read_stack(environment):
-        say("the first time: a repository for images")
-        only = "-target=module.stack.module.image"
-        apply(environment, _NO_IMAGE, "Make the repository?", only, yes=options.yes)
-    repository = read_stack(environment)["repository_url"]
+    repository = find_repository(environment) or make_repository(environment, yes=options.yes)
     image = f"{repository}:{revision}"
     log_in(tool, environment, repository)
     digest = find_pushed(environment, repository, revision)

@@ -31,8 +31,9 @@ def find_faults(environment: Environment, base_image: str) -> list[str]:
 def find_faults_of_environment(environment: Environment) -> list[str]:
     """It is there, its owner has said whose it is, and Terraform knows where its state is."""
     directory = environment.directory
-    if not (directory / "main.tf").is_file():
-        found = sorted(path.parent.name for path in directory.parent.glob("*/main.tf"))
+    environments = ROOT / "terraform" / "environments"
+    found = sorted(path.parent.name for path in environments.glob("*/main.tf"))
+    if environment.name not in found:
         return [f"no environment {environment.name!r}: there are {', '.join(found) or 'none'}"]
     stated = {"account_id": environment.account, "region": environment.region}
     faults = [

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile.gpu").read_text("utf-8")
@@ -79,6 +80,23 @@ def test_versions_are_those_of_the_lock() -> None:
         "install --constraint constraints.txt --requirement requirements.txt"
     )
     assert "--no-deps --no-build-isolation" in installs[2]
+
+
+def test_everything_that_is_installed_is_in_the_lock() -> None:
+    """Torch, and what CUDA builds of it bring along, it pins itself."""
+    listed = subprocess.run(
+        [sys.executable, ROOT / "deploy" / "ecs" / "installed.py"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lock = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    locked = {canonicalize_name(line.partition("==")[0]) for line in lock}
+    names = {line.partition("==")[0] for line in listed.stdout.splitlines()}
+    cuda = {name for name in names if re.match("(nvidia|cuda|triton)", name)}
+
+    assert {"boto3", "numpy", "torch"} <= names
+    assert names - cuda - locked == {"torch"}
 
 
 def test_nothing_that_is_not_named_is_copied() -> None:
