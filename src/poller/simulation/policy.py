@@ -18,7 +18,8 @@ _HIGH_PERIODS = 3
 _LOW_PERIODS = 15
 _LOW_PART = 0.9
 """What target tracking makes of a target: out after three minutes above it, in after fifteen below
-nine tenths of it. Source: "How target tracking works", Application Auto Scaling User Guide."""
+nine tenths of it. The alarms that it creates say so; the Application Auto Scaling User Guide says
+"usually more than 10% lower"."""
 _SPARE_PERIODS = 2
 """An alarm looks further back than it must, and passes over what is missing. Source: "Configuring
 how CloudWatch alarms treat missing data", Amazon CloudWatch User Guide."""
