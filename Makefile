@@ -39,8 +39,8 @@ bench: setup ## Measure speed and memory against the baselines
 image-check: ## Build the image without docker and run it as ECS does (root, buildah, debootstrap)
 	deploy/image-check
 
-deploy: ## Deploy what is committed to ENVIRONMENT, on BASE_IMAGE (TAG@sha256:…)
-	$(PYTHON) deploy/ecs/deploy.py $(ENVIRONMENT) --base-image '$(BASE_IMAGE)'
+deploy: ## Deploy what is committed to ENVIRONMENT (see deploy/ecs/deploy.py --help)
+	$(PYTHON) deploy/ecs/deploy.py $(ENVIRONMENT)
 
 # Both in build/, in an interpreter of their own: what they need is no business of the service.
 sbom: build/.tools ## List what the image's Python is made of (CycloneDX): build/sbom.json

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Deploys what is committed here to an environment of `terraform/environments`.
 
-    deploy/ecs/deploy.py dev --base-image nvidia/cuda:13.0.2-base-ubuntu24.04@sha256:…
+    deploy/ecs/deploy.py dev
 
 Refuses before anything is touched: an environment that is not there or not initialised, a tree
 with changes that nobody committed, credentials of another account, a base image that can move,
@@ -111,6 +111,12 @@ def find_pushed(environment: Environment, repository: str, tag: str) -> str | No
     name = repository.partition("/")[2]
     images = aws(environment, "ecr", "list-images", "--repository-name", name)["imageIds"]
     return next((image["imageDigest"] for image in images if image.get("imageTag") == tag), None)
+
+
+def read_base_image() -> str:
+    """What Dockerfile.gpu builds on when it is not told."""
+    text = (ROOT / "Dockerfile.gpu").read_text("utf-8")
+    return text.partition("\nARG BASE_IMAGE=")[2].partition("\n")[0]
 
 
 def build(tool: str, image: str, base_image: str, revision: str) -> None:
@@ -274,7 +280,11 @@ def main() -> int:
     teaching = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=teaching)
     parser.add_argument("environment", help="a directory of terraform/environments: dev, prod")
-    parser.add_argument("--base-image", required=True, help="CUDA's runtime, as TAG@sha256:…")
+    parser.add_argument(
+        "--base-image",
+        default=read_base_image(),
+        help="TAG@sha256:…, default: %(default)s, as Dockerfile.gpu says",
+    )
     parser.add_argument("--yes", action="store_true", help="agree to what is planned, unseen")
     parser.add_argument("--minutes", type=float, default=30, help="longest wait in steps 5 and 6")
     parser.add_argument("--every-seconds", type=float, default=15, help="how often to look")

@@ -38,6 +38,16 @@ def test_hadolint_is_content() -> None:
     assert (answer.returncode, answer.stdout) == (0, "")
 
 
+def test_the_base_is_named_by_its_digest() -> None:
+    """A tag is another image tomorrow; what a person gives instead, the deployment looks at."""
+    assert re.fullmatch(r"ARG BASE_IMAGE=[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", LINES[0])
+    assert {line.split()[1] for line in LINES if line.startswith("FROM ")} == {
+        "${BASE_IMAGE}",
+        "dependencies",
+        "python",
+    }
+
+
 def test_the_last_stage_installs_nothing() -> None:
     """No compiler and no installer gets there: what needs one is made in an earlier stage."""
     runs = " ".join(words_of("RUN"))
