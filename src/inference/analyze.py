@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +11,9 @@ from inference.checkpoint import (
     Journal,
     Measured,
     NoJournal,
+    Past,
     Stretch,
-    read_carry,
-    read_stretch,
+    read_past,
     write_part,
 )
 from inference.decode import Decoding, Limits, Request
@@ -24,7 +24,6 @@ from inference.forkserver import ForkServer
 from inference.frames import FrameBatch, Gap, VideoInfo
 from inference.slabs import Slabs
 from inference.timeline import Timeline
-from inference.wire import Arrays, WireError
 
 __all__ = ["Analysis", "Analyzer", "Limits"]
 
@@ -118,7 +117,23 @@ class Analyzer:
         *,
         tolerant: bool = False,
     ) -> Analysis:
-        past = await _read_past(journal, self._settings)
+        past = await read_past(journal, self._settings)
+        try:
+            return await self._run(path, on_progress, on_alive, journal, past, tolerant=tolerant)
+        except _MisfitError:
+            past = Past()
+        return await self._run(path, on_progress, on_alive, journal, past, tolerant=tolerant)
+
+    async def _run(
+        self,
+        path: Path,
+        on_progress: Progress,
+        on_alive: Callable[[], None],
+        journal: Journal,
+        past: Past,
+        *,
+        tolerant: bool,
+    ) -> Analysis:
         request = Request(
             path,
             self._sample_fps,
@@ -133,12 +148,15 @@ class Analyzer:
             decoding = await stack.enter_async_context(
                 Decoding(self._server, request, self._limits, slabs, on_alive)
             )
+            opened = decoding.opened
+            if not past.fits(opened.height, opened.width):
+                raise _MisfitError
             video = await stack.enter_async_context(self._device.open(slabs, past.carry))
-            timeline = Timeline(source_fps=decoding.opened.info.fps, sample_fps=self._sample_fps)
-            log = _Log(journal, self._settings, self._checkpoint_seconds, len(past.stretches))
-            log.stretch.tolerant = request.tolerant or decoding.opened.backend == "tolerant"
+            timeline = Timeline(source_fps=opened.info.fps, sample_fps=self._sample_fps)
+            log = _Log(journal, self._settings, self._checkpoint_seconds, past.count)
+            log.stretch.tolerant = request.tolerant or opened.backend == "tolerant"
             run = _Run(decoding, video, timeline, log, on_progress)
-            await run.repeat(past.stretches)
+            await past.repeat(run.take)
             return await run.complete()
 
     @property
@@ -147,33 +165,8 @@ class Analyzer:
         return f"{PIPELINE}, {self._sample_fps} fps, parts-2"
 
 
-@dataclass(frozen=True, slots=True)
-class _Past:
-    """What earlier runs have left."""
-
-    stretches: Sequence[Stretch] = ()
-    position_ms: float | None = None
-    carry: Arrays | None = None
-    tolerant: bool = False
-    """Damage was met: what follows is read by the backend that tells it."""
-
-
-async def _read_past(journal: Journal, settings: str) -> _Past:
-    parts = await journal.load()
-    try:
-        found = [read_stretch(part, settings) for part in parts]
-        stretches = [stretch for stretch in found if stretch is not None]
-        if not parts or len(stretches) < len(parts):
-            return _Past()
-        last = stretches[-1]
-        return _Past(stretches, last.position_ms, read_carry(parts[-1]), last.tolerant)
-    except (
-        WireError,
-        KeyError,
-        TypeError,
-        ValueError,
-    ):  # whatever that was, the video can be analysed without it
-        return _Past()
+class _MisfitError(Exception):
+    """The past is of frames of another size, whoever wrote it down."""
 
 
 @dataclass(slots=True)
@@ -218,13 +211,6 @@ class _Run:
     infer_seconds: float = 0.0
     start_ms: float | None = None
     step: asyncio.Task[None] | None = None
-
-    async def repeat(self, stretches: Sequence[Stretch]) -> None:
-        """Take what an earlier run has measured; others get their turn in between."""
-        for stretch in stretches:
-            for item in stretch.items():
-                self._take(item)
-                await asyncio.sleep(0)
 
     async def complete(self) -> Analysis:
         try:
@@ -273,10 +259,11 @@ class _Run:
         self.on_progress(self._fraction(batch), len(batch.pts_ms))
 
     def _note(self, item: Measured | Gap) -> None:
-        self._take(item)
+        self.take(item)
         self.log.stretch.add(item)
 
-    def _take(self, item: Measured | Gap) -> None:
+    def take(self, item: Measured | Gap) -> None:
+        """Give to the timeline what was measured, now or by an earlier run."""
         if isinstance(item, Gap):
             self.timeline.gap(item)
             return

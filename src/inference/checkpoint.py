@@ -4,16 +4,18 @@ A run is a fold over what decoder and device gave, in order. A part records a st
 what the device remembers at its end; the fold is repeated from the record, not stored.
 """
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from inference.features import FrameFeatures
+from inference.carry import measure_carry
+from inference.features import DESCRIPTOR_SIZE, FrameFeatures
 from inference.frames import Gap
-from inference.wire import Arrays, pack, read_arrays, unpack_header
+from inference.wire import Arrays, WireError, pack, read_arrays, unpack_header
 
 _SLICE_FRAMES = 256
 
@@ -89,20 +91,44 @@ class Stretch:
         """Presentation time of the last frame; raises IndexError if there is none."""
         return float(self.frames[-1][0][-1])
 
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A stretch that was kept. It stays encoded, and is decoded as it is given back."""
+
+    arrays: Arrays
+    """As in a part: `descriptor` has rows for the frames that are `described`, only."""
+    gaps: list[tuple[int, Gap]]
+    tolerant: bool
+
+    @property
+    def position_ms(self) -> float:
+        """Presentation time of the last frame."""
+        return float(self.arrays["pts_ms"][-1])
+
     def items(self) -> Iterator[Measured | Gap]:
-        """Give everything back in order, few frames at a time."""
-        gaps = [*self.gaps, (self.count, None)]
-        if self.frames:
-            pts_ms = np.concatenate([times for times, _ in self.frames])
-            features = FrameFeatures.join([features for _, features in self.frames])
+        """Give everything back in order, few frames at a time.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no stretch.
+        """
         done = 0
-        for before, gap in gaps:
+        for before, gap in [*self.gaps, (len(self.arrays["pts_ms"]), None)]:
             for start in range(done, before, _SLICE_FRAMES):
-                stop = min(start + _SLICE_FRAMES, before)
-                yield pts_ms[start:stop], features.cut(start, stop)
+                yield self._cut(slice(start, min(start + _SLICE_FRAMES, before)))
             done = before
             if gap is not None:
                 yield gap
+
+    def _cut(self, at: slice) -> Measured:
+        described = self.arrays["described"]
+        arrays = {name: array[at] for name, array in self.arrays.items() if name != "descriptor"}
+        descriptor = np.zeros((len(arrays["described"]), DESCRIPTOR_SIZE), np.float32)
+        first = int(np.count_nonzero(described[: at.start]))
+        count = int(np.count_nonzero(arrays["described"]))
+        descriptor[arrays["described"]] = self.arrays["descriptor"][first : first + count]
+        pts_ms = arrays.pop("pts_ms")
+        return pts_ms, FrameFeatures.from_arrays({**arrays, "descriptor": descriptor})
 
 
 def write_part(
@@ -131,23 +157,24 @@ def write_part(
     )
 
 
-def read_stretch(part: Part, settings: str) -> Stretch | None:
-    """Decode a part's stretch; None if it was measured under other settings.
+def read_stretch(part: Part, settings: str) -> Recorded | None:
+    """Read a part's stretch to its end; None if it was measured under other settings.
 
     Raises:
-        WireError, KeyError, TypeError, ValueError: it is no part.
+        WireError, KeyError, TypeError, ValueError, IndexError: it is no part.
     """
     header, arrays = _unpack(part.stretch)
     if header["settings"] != settings:
         return None
-    compact, described = arrays["descriptor"], arrays["described"]
-    arrays["descriptor"] = np.zeros((len(described), compact.shape[1]), compact.dtype)
-    arrays["descriptor"][described] = compact
-    stretch = Stretch()
-    stretch.add((arrays.pop("pts_ms"), FrameFeatures.from_arrays(arrays)))
-    stretch.gaps = [(before, Gap(*gap)) for before, *gap in header["gaps"]]
-    stretch.tolerant = header["tolerant"]
-    return stretch
+    gaps = [(before, Gap(*gap)) for before, *gap in header["gaps"]]
+    recorded = Recorded(arrays, gaps, header["tolerant"])
+    counts = dict.fromkeys(arrays, len(arrays["pts_ms"]))
+    counts["descriptor"] = int(np.count_nonzero(arrays["described"]))
+    if counts != {name: len(array) for name, array in arrays.items()}:
+        raise ValueError(f"not as many as there are frames: {counts}")
+    for _ in recorded.items():  # fails here, if at all, and not when half of it was taken
+        pass
+    return recorded
 
 
 def read_carry(part: Part) -> Arrays:
@@ -156,10 +183,56 @@ def read_carry(part: Part) -> Arrays:
     Raises:
         WireError, KeyError, TypeError, ValueError: it is not there, or no carry.
     """
-    return _unpack(part.carry or b"")[1]
+    arrays = _unpack(part.carry or b"")[1]
+    measure_carry(arrays)
+    return arrays
+
+
+@dataclass(slots=True)
+class Past:
+    """What earlier runs have left of a video."""
+
+    stretches: list[Recorded] = field(default_factory=list)
+    count: int = 0
+    """Of the parts."""
+    position_ms: float | None = None
+    carry: Arrays = field(default_factory=dict)
+    tolerant: bool = False
+    """Damage was met: what follows is read by the backend that tells it."""
+
+    def fits(self, height: int, width: int) -> bool:
+        """Whether it was measured on frames of this size."""
+        return not self.carry or measure_carry(self.carry) == (height, width)
+
+    async def repeat(self, take: Callable[[Measured | Gap], None]) -> None:
+        """Give everything to `take`, once; others get their turn in between."""
+        while self.stretches:
+            for item in self.stretches.pop(0).items():
+                take(item)
+                await asyncio.sleep(0)
+
+
+async def read_past(journal: Journal, settings: str) -> Past:
+    """Load what a run under these settings can go on from; nothing where any of it is amiss."""
+    parts = await journal.load()
+    stretches: list[Recorded] = []
+    try:
+        for part in parts:
+            stretch = read_stretch(part, settings)
+            if stretch is None:
+                return Past()
+            stretches.append(stretch)
+            await asyncio.sleep(0)
+        if not stretches:
+            return Past()
+        carry, last = read_carry(parts[-1]), stretches[-1]
+    except (WireError, KeyError, TypeError, ValueError, IndexError):
+        return Past()  # whatever that was, the video can be analysed without it
+    return Past(stretches, len(parts), last.position_ms, carry, last.tolerant)
 
 
 def _unpack(data: bytes) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     size = int.from_bytes(data[:4], "big")
     header, _ = unpack_header(data[4 : 4 + size])
-    return header, read_arrays(header, data[4 + size :])
+    # Not cut out of the data: that would be another copy of it.
+    return header, read_arrays(header, memoryview(data)[4 + size :])

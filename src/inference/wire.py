@@ -225,7 +225,7 @@ def unpack_header(text: bytes) -> tuple[dict[str, Any], int]:
     return header, size
 
 
-def read_arrays(header: Mapping[str, Any], body: bytes) -> dict[str, npt.NDArray[Any]]:
+def read_arrays(header: Mapping[str, Any], body: bytes | memoryview) -> dict[str, npt.NDArray[Any]]:
     """Cut the bytes after a header into its arrays (read-only views of `body`)."""
     arrays: dict[str, npt.NDArray[Any]] = {}
     offset = 0

@@ -1,5 +1,6 @@
 """Each reason for which a file is decoded packet by packet, on a file that has it."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,17 @@ def mark_as_damaged(directory: Path) -> Path:
     return path
 
 
+def take_a_time(directory: Path) -> Path:
+    """A transport stream of which one picture's header has no presentation time."""
+    path = make_video(directory / "v.ts", options={**X264, "bf": "0"})
+    content = bytearray(path.read_bytes())
+    headers = re.finditer(rb"\x00\x00\x01\xe0...\x80\x05", content, re.DOTALL)
+    flags = [header.start() for header in headers][20] + 7
+    content[flags : flags + 7] = b"\0\x05" + 5 * b"\xff"
+    path.write_bytes(content)
+    return path
+
+
 def show_two_at_once(directory: Path) -> Path:
     """A file of which two pictures have the same time."""
     path = directory / "v.mp4"
@@ -74,6 +86,7 @@ def double(directory: Path) -> Path:
             "lost pictures could not be noticed",
         ),
         (mark_as_damaged, "packets are marked as damaged"),
+        (take_a_time, "packets carry no presentation time"),
         (show_two_at_once, "packets share a presentation time"),
         (
             lambda d: remove_packet(make_plain(d), d / "v.mp4", 0),

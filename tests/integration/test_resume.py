@@ -5,15 +5,18 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from tests.factories_video import X264, corrupt_packets, make_video, run_ffmpeg
+from tests.unit.inference.test_checkpoint import make_carry
 
 from inference.analyze import Analysis, Analyzer, Limits
 from inference.checkpoint import Part
 from inference.device import Device
 from inference.forkserver import ForkServer
 from inference.samples import make_samples
+from inference.wire import pack
 
 
 @pytest.fixture
@@ -249,6 +252,57 @@ async def test_the_way_back_is_long(tmp_path: Path, device: Device, server: Fork
 
     assert resumed.frames_analyzed == 50
     assert impatient.frames <= 8
+
+
+def find_needless(path: Path, start: int) -> tuple[int, int]:
+    """The first packet from `start` on that no picture refers to and no sampling at 5 Hz takes."""
+    with av.open(str(path)) as container:
+        for number, packet in enumerate(container.demux(video=0)):
+            if number < start or packet.pts is None or packet.time_base is None:
+                continue
+            frame, is_reference = int(packet.pts * packet.time_base * 24), bytes(packet)[4] & 0x60
+            if not is_reference and frame * 5 // 24 == (frame - 1) * 5 // 24:
+                return number, number + 1
+    raise AssertionError("there is none")
+
+
+async def test_damage_behind_the_checkpoint(
+    tmp_path: Path, device: Device, server: ForkServer
+) -> None:
+    """Where damage was met before, more of it is looked for, also where no result depends on it."""
+    path = make_video(tmp_path / "v.mp4", frames=480, width=640, height=360)
+    corrupt_packets(path, 100, 104, keep=40)
+    corrupt_packets(path, *find_needless(path, 400), keep=8)
+    whole = await Attempt(path, device, server, Notebook(), 5.0).complete()
+    notebook = Notebook()
+    await Attempt(path, device, server, notebook, 5.0).stop_at(0.4)
+
+    resumed = await Attempt(path, device, server, notebook, 5.0).complete()
+
+    gaps = [each.start_ms for each in whole.results.events if each.event_type == "decode_gap"]
+    assert gaps[0] < 5000
+    assert gaps[-1] > 16000
+    assert_same(resumed, whole)
+
+
+@pytest.mark.parametrize("mangled", ["another size", "no carry"])
+async def test_a_checkpoint_that_does_not_fit(
+    tmp_path: Path, device: Device, server: ForkServer, mangled: str
+) -> None:
+    """The video is analysed from its beginning, and the device lives on."""
+    path = make_video(tmp_path / "v.mp4", frames=240)
+    whole = await Attempt(path, device, server, Notebook(), 5.0).complete()
+    notebook = Notebook()
+    await Attempt(path, device, server, notebook, 5.0).stop_at(0.5)
+    carry = make_carry(20, 30) if mangled == "another size" else {"second": np.array(1)}
+    notebook.parts[-1] = replace(notebook.parts[-1], carry=b"".join(pack({}, carry)))
+    last = Attempt(path, device, server, notebook, 5.0)
+
+    resumed = await last.complete()
+
+    assert_same(resumed, whole)
+    assert last.frames == whole.frames_analyzed
+    assert device.restarts == 0
 
 
 async def test_other_sampling(tmp_path: Path, device: Device, server: ForkServer) -> None:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-BLOCK = 4
-"""Pixels a side that are averaged first: camera noise falls to a quarter."""
+from inference.carry import BLOCK
+
 DEVIATION = 10.0
 """Luma levels (of 219) by which a block must leave the mean to count as moving."""
 STILL = 2.0
@@ -39,7 +39,10 @@ def start(blocks: Tensor, pts_ms: float) -> Background:
 
 
 def blocks_of(luma: Tensor) -> Tensor:
-    """Average luma (float32 [N, H, W]) over blocks: float32 [N, H / 4, W / 4]."""
+    """Average luma (float32 [N, H, W]) over blocks: float32 [N, H / 4, W / 4].
+
+    Camera noise falls to a quarter by that.
+    """
     side = min(BLOCK, luma.shape[-2], luma.shape[-1])
     return functional.avg_pool2d(luma.unsqueeze(1), side).squeeze(1)
 
