@@ -5,7 +5,7 @@ TORCH := torch==2.13.0
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test check chaos bench image-check deploy sbom audit help
+.PHONY: setup demo test check chaos bench promtool infra image-check deploy sbom audit help
 
 setup: .venv/.installed ## Make .venv with everything in it
 
@@ -55,6 +55,12 @@ build/.tools: .venv/.installed constraints.txt deploy/ecs/installed.py
 	build/tools/bin/pip install --quiet cyclonedx-bom==7.5.0 pip-audit==2.10.1
 	$(BIN)/python deploy/ecs/installed.py > build/requirements.txt
 	touch $@
+
+# What the tests of deploy/prometheus ask; where it is not to be had, they are skipped and say so.
+promtool: setup
+	-@deploy/prometheus/install $(BIN)
+
+infra: promtool
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
