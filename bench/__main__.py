@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import checkpoints, claims, flow, heartbeat, memory, store, takeover
+from bench import checkpoints, claims, flow, heartbeat, memory, search, store, takeover
 from bench.measure import Measurement
 from bench.stack import stack
 
@@ -25,6 +25,7 @@ BENCHES: dict[str, Callable[[Path], list[Measurement]]] = {
     "heartbeat": lambda _: asyncio.run(heartbeat.measure()),
     "checkpoints": lambda directory: asyncio.run(checkpoints.measure(directory)),
     "store": lambda _: asyncio.run(store.measure()),
+    "search": lambda _: asyncio.run(search.measure()),
     "takeover": lambda directory: asyncio.run(takeover.measure(directory)),
 }
 

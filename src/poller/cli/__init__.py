@@ -4,7 +4,8 @@ What a command does is in the module of its name, imported when it runs, so that
 """
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,14 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
+
+
+class Kind(StrEnum):
+    """What an embedding stands for."""
+
+    frame = "frame"
+    shot = "shot"
+
 
 Port = Annotated[int | None, typer.Option(min=1, max=65535, help="loopback port; default: free")]
 
@@ -94,6 +103,58 @@ def status(
     from poller.cli.status import status  # noqa: PLC0415
 
     raise typer.Exit(asyncio.run(status(video, as_json=as_json)))
+
+
+@app.command()
+def search(
+    image: Annotated[
+        Path | None,
+        typer.Option(help="a picture, or a video whose first frame is meant", dir_okay=False),
+    ] = None,
+    video: Annotated[
+        str | None,
+        typer.Option(help="a stored video: uuid, application's id, s3://bucket/key or key"),
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="in it: `90`, `1:30` or `0:01:30.5`")
+    ] = None,
+    within: Annotated[
+        str | None, typer.Option("--in", metavar="VIDEO", help="only moments of this video")
+    ] = None,
+    during: Annotated[
+        str | None,
+        typer.Option(metavar="TYPE", help="only while there is such an event, such as `motion`"),
+    ] = None,
+    kind: Annotated[
+        Kind, typer.Option(help="`frame`: one each second; `shot`: from cut to cut")
+    ] = Kind.frame,
+    since: Annotated[
+        datetime | None, typer.Option(help="only videos uploaded from then on, UTC")
+    ] = None,
+    until: Annotated[datetime | None, typer.Option(help="only videos uploaded before, UTC")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="how many at most")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False,
+) -> None:
+    """Find the moments that look most like a picture, or like a moment of a stored video.
+
+    The score is the cosine similarity of their descriptors: 1 is the same picture.
+    Frames of a video less than ten seconds apart count as one moment.
+    Exit 1 if nothing is found.
+
+    - `poller search --image suspect.jpg`
+    - `poller search --video 84 --at 1:30 --during motion`
+    - `poller search --video 84 --at 1:30 --in 84`
+    - `poller search --image door.png --since 2025-12-29 --limit 3 --json`
+    """
+    if (image is None) == (video is None):
+        raise typer.BadParameter("say what to look for: either --image or --video with --at")
+    if video is not None and at is None:
+        raise typer.BadParameter("say at what TIME of the video", param_hint="--at")
+    from poller.cli.search import Wanted, search  # noqa: PLC0415
+
+    first, last = (day.replace(tzinfo=UTC) if day else None for day in (since, until))
+    wanted = Wanted(image, video, at, within, during, kind.value, first, last, limit)
+    raise typer.Exit(asyncio.run(search(wanted, as_json=as_json)))
 
 
 @app.command()
@@ -231,6 +292,23 @@ def check_bundle(
     from poller.cli.bundle import check  # noqa: PLC0415
 
     check(path, device, as_json=as_json)
+
+
+@bundle.command("try")
+def try_bundle(
+    path: BundlePath,
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="a file", exists=True)],
+    device: Annotated[str, typer.Option(help="`auto`, `cpu` or `cuda`")] = "auto",
+    fps: Annotated[float, typer.Option(min=0.1, max=120, help="frames per second")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False,
+) -> None:
+    """Show the persons that a bundle finds in a video file; nothing is stored.
+
+    - `poller bundle try models/people holiday.mp4`
+    """
+    from poller.cli.trial import trial  # noqa: PLC0415
+
+    raise typer.Exit(asyncio.run(trial(path, video, device, fps, as_json=as_json)))
 
 
 @bundle.command("seal")

@@ -76,3 +76,19 @@ def neighbours(title: str, rows: Sequence[Row], names: Mapping[int, str]) -> Tab
         times = clock(row["start_ms"]), clock(row["end_ms"])
         table.add_row(name, *times, f"{row['distance']:.4f}")
     return table
+
+
+def moments(title: str, rows: Sequence[Row]) -> Table:
+    """Rows of `nearest_moments`."""
+    table = Table("video", "id", "start", "end", "uploaded", title=title, title_justify="left")
+    table.add_column("score", justify="right")
+    for row in rows:
+        table.add_row(
+            Text(f"s3://{row['bucket']}/{row['object_key']}"),
+            row["external_id"] or "",
+            clock(row["start_ms"]),
+            clock(row["end_ms"]),
+            f"{row['uploaded_at']:%Y-%m-%d %H:%M}",
+            f"{row['score']:.3f}",
+        )
+    return table

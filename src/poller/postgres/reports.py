@@ -1,6 +1,7 @@
 """Reading what is stored, for people: states, timelines, neighbours."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -14,6 +15,23 @@ Row = Mapping[str, Any]
 """A row, by column name."""
 Where = tuple[str, str]
 """Bucket and key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Among:
+    """Which moments a search looks at; None: all."""
+
+    kind: str
+    """Of the embedding: `frame` or `shot`."""
+    but: UUID | None = None
+    """Not in this video."""
+    only: Sequence[UUID] | None = None
+    """In these videos."""
+    during: str | None = None
+    """While there is an event of this type."""
+    since: datetime | None = None
+    until: datetime | None = None
+    """When the object was uploaded: from the first on, before the second."""
 
 
 class Reports:
@@ -82,6 +100,22 @@ class Reports:
                 # An approximate index and a filter: without this the filter eats the answer.
                 await self._connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")
                 return await self._fetch(query("nearest_shots"), list(analysis_ids), limit)
+
+    async def picture_at(self, video_id: UUID, at_ms: int) -> Row | None:
+        """The described frame nearest to a time: `start_ms` and `vector` as pgvector's text."""
+        rows = await self._fetch(query("picture_at"), video_id, at_ms)
+        return rows[0] if rows else None
+
+    async def nearest_moments(self, vector: str, among: Among, limit: int) -> list[Row]:
+        """What is shown now and looks most like a vector, in pgvector's text, nearest first."""
+        with outages_translated():
+            async with self._connection.transaction():
+                # Without the first a filter eats the answer. Pictures of a camera that stands still
+                # are alike by the hundred, and a narrow search does not find out of one hundred.
+                await self._connection.execute("SET LOCAL hnsw.iterative_scan = relaxed_order")
+                await self._connection.execute("SET LOCAL hnsw.ef_search = 1000")
+                wanted = (among.kind, among.but, among.only, among.during, among.since, among.until)
+                return await self._fetch(query("nearest_moments"), vector, *wanted, limit)
 
     async def _by_object(
         self, name: str, objects: Sequence[Where], *arguments: object

@@ -1,0 +1,125 @@
+"""`poller search` on many vectors with a filter: how many of the ten nearest it finds."""
+
+import os
+import time
+from collections.abc import Iterator
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.measure import Measurement
+from poller.cli.search import LOOKED_AT
+from poller.postgres import pool
+from poller.postgres.pool import Connection
+from poller.postgres.reports import Among, Reports
+
+VIDEOS, FRAMES, SIZE = 200, 1000, 256
+QUERIES, WANTED = 50, 10
+_TENTH = 10
+"""One video in so many passes the filter."""
+
+
+async def measure() -> list[Measurement]:
+    """200,000 frames in one index; the filter lets a tenth of the videos pass."""
+
+    async def url(_: bool) -> str:
+        return os.environ["POLLER_DATABASE_URL"]
+
+    random = np.random.default_rng(1)
+    async with (
+        pool.opened(url, max_size=1) as connections,
+        pool.acquired(connections) as connection,
+    ):
+        videos, frames = await _fill(connection, random)
+        only = videos[::_TENTH]
+        found = missed = 0
+        index_seconds = exact_seconds = 0.0
+        for query in frames[random.integers(len(frames), size=QUERIES)]:
+            vector = str(_unit(query + random.normal(0, 0.02, SIZE)).tolist())
+            started = time.perf_counter()
+            rows = await Reports(connection).nearest_moments(
+                vector, Among("frame", only=only), WANTED * LOOKED_AT
+            )
+            index_seconds += time.perf_counter() - started
+            started = time.perf_counter()
+            nearest = await _exactly(connection, vector, only)
+            exact_seconds += time.perf_counter() - started
+            seen = {(row["video_id"], row["start_ms"]) for row in rows[:WANTED]}
+            found += len(seen & nearest)
+            missed += len(nearest - seen)
+    total = f"{VIDEOS * FRAMES:,} x {SIZE}"
+    return [
+        Measurement(
+            f"filtered top {WANTED} of {total}, found of those that are nearest",
+            *(found, found + missed, "rows", 0.95, "at least"),
+        ),
+        Measurement(
+            f"filtered top {WANTED} of {total}, time against looking at all",
+            *(index_seconds / QUERIES, exact_seconds / QUERIES, "s", 1, "at most"),
+        ),
+    ]
+
+
+async def _fill(
+    connection: Connection, random: np.random.Generator
+) -> tuple[list[UUID], npt.NDArray[np.float64]]:
+    """Videos of some scenes each, whose frames drift a little; the index is built behind them."""
+    rows = await connection.fetch(
+        "INSERT INTO videos (bucket, object_key)"
+        " SELECT 'bench', 'search/' || n FROM generate_series(1, $1::int) n RETURNING id",
+        VIDEOS,
+    )
+    videos = [row["id"] for row in rows]
+    rows = await connection.fetch(
+        "INSERT INTO analyses (video_id, revision, pipeline, state, lease_token, lease_id,"
+        " lease_owner, lease_expires_at, attempts, done_token, object_modified_at)"
+        " SELECT id, 'r', 'bench', 'done', 1, gen_random_uuid(), 'bench', now(), 1, 1, now()"
+        " FROM unnest($1::uuid[]) id RETURNING id",
+        videos,
+    )
+    frames = np.concatenate(list(_drifting(random)))
+    (definition,) = await connection.fetchrow(
+        "SELECT indexdef FROM pg_indexes WHERE indexname = 'embeddings_dct_hog_v1'"
+    ) or ("",)
+    await connection.execute("SET statement_timeout = 0")
+    await connection.execute("DROP INDEX embeddings_dct_hog_v1")
+    await connection.copy_records_to_table(
+        "embeddings",
+        columns=("analysis_id", "lease_token", "seq", "kind", "start_ms", "end_ms", "model",
+                 "embedding"),
+        records=(
+            (rows[at // FRAMES]["id"], 1, at % FRAMES, "frame", at % FRAMES * 1000,
+             at % FRAMES * 1000 + 1000, "dct-hog-v1", frame)
+            for at, frame in enumerate(frames)
+        ),
+    )  # fmt: skip
+    await connection.execute("SET maintenance_work_mem = '1GB'")
+    await connection.execute(definition, timeout=900)
+    await connection.execute("ANALYZE embeddings, analyses, videos")
+    return videos, frames
+
+
+def _drifting(random: np.random.Generator) -> Iterator[npt.NDArray[np.float64]]:
+    scenes = random.normal(size=(60, SIZE)) + 2 * random.normal(size=SIZE)
+    for _ in range(VIDEOS):
+        scene = scenes[random.integers(len(scenes), size=FRAMES // 100)].repeat(100, axis=0)
+        drift = np.cumsum(random.normal(0, 0.02, (FRAMES, SIZE)), axis=0)
+        yield _unit(scene + drift + random.normal(0, 0.1, (FRAMES, SIZE)))
+
+
+async def _exactly(connection: Connection, vector: str, only: list[UUID]) -> set[tuple[UUID, int]]:
+    rows = await connection.fetch(
+        "SELECT a.video_id, e.start_ms FROM analyses a JOIN embeddings e ON e.analysis_id = a.id"
+        " WHERE a.video_id = ANY ($2::uuid[]) AND e.model || '' = 'dct-hog-v1'"
+        " ORDER BY e.embedding::halfvec(256) <=> $1::text::halfvec(256) LIMIT $3",
+        vector,
+        only,
+        WANTED,
+    )
+    return {(row["video_id"], row["start_ms"]) for row in rows}
+
+
+def _unit(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    unit: npt.NDArray[np.float64] = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return unit

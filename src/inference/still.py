@@ -1,0 +1,47 @@
+"""Describes a picture from a file, so that it can be compared with what is stored."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import av.error
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from inference.analyzers.descriptor import describe
+from inference.probe import working_size
+from inference.scaling import Scaler
+
+
+def describe_picture(path: Path) -> npt.NDArray[np.float32]:
+    """Describe the first picture of an image or video file: `dct-hog-v1`, float32 [256], length 1.
+
+    It is made as small as the frames that are analysed, by the same filter. The file is decoded
+    in this process: for a person's own files, not for uploads.
+
+    Raises:
+        ValueError: there is no picture in the file that FFmpeg can read.
+        OSError: the file cannot be read.
+    """
+    try:
+        with av.open(str(path)) as container:
+            frame = next(container.decode(video=0))
+    except (av.error.InvalidDataError, StopIteration, IndexError) as error:
+        raise ValueError(f"{path} holds no picture") from error
+    turns = round(frame.rotation / 90) % 4
+    pixels = Scaler(*working_size(frame.width, frame.height, turns), turns).scale(frame)
+    planes = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+    with _one_thread():
+        vector: npt.NDArray[np.float32] = describe(planes.to(torch.float32)).numpy()
+    return vector
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One picture is too little to share out, and on busy cores threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
