@@ -27,7 +27,7 @@ async def test_a_dead_device_stops_the_receiving(systems: Systems) -> None:
         await systems.inbox.send(make_application_body(systems.bucket, f"{number}a"))
 
     loop = asyncio.create_task(parts.consumer.run())
-    await until(lambda: parts.consumer.faults_in_a_row >= 11, seconds=60)
+    await until(lambda: parts.consumer.faults_in_a_row >= 11, seconds=150)
     unready, dead = await parts.watch.ready(), await parts.watch.alive()
     parts.consumer.stop()
     await loop

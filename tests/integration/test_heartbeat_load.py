@@ -18,8 +18,8 @@ from poller.postgres.pool import Pool
 from poller.rules.lease import Schedule
 from poller.sqs import Message, Queue
 
-INTERVAL = 1.0
-BEATS = 6
+INTERVAL = 2.0
+BEATS = 4
 POLLS = 10
 DECODER_NICENESS = 5
 
