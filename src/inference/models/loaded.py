@@ -1,15 +1,31 @@
-"""A bundle's parts, loaded on one device."""
+"""A bundle's parts, loaded on one device, and what they make of frames."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from inference.bundle import Bundle
 from inference.models.attributes import Attribute
+from inference.models.crops import cut
 from inference.models.detector import Detector
 from inference.models.embedder import Embedder
+from inference.people import Detections, Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What the models make of one frame; lists of persons are in the order of the detections."""
+
+    persons: Detections
+    readings: Mapping[str, Sequence[Reading]]
+    """By the attribute's name; an empty reading where the crop shows too little."""
+    vectors: Sequence[npt.NDArray[np.float32] | None]
+    """float32 [D], length 1; None where there is no embedder, or it gave no direction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +35,8 @@ class Models:
     detector: Detector | None
     attributes: Mapping[str, Attribute]
     embedder: Embedder | None
+    floor: float
+    """Score from which a detection is of use to the tracker."""
 
     @classmethod
     def load(cls, bundle: Bundle, device: torch.device, *, batch_size: int | None = None) -> Self:
@@ -41,4 +59,35 @@ class Models:
             None
             if said.embedder is None
             else Embedder.load(bundle, said.embedder, device, batch_size=size),
+            said.tracking.low,
         )
+
+    def look(self, frames: Sequence[Tensor]) -> list[Sight]:
+        """See what is in frames uint8 [3, H, W] of one size, of any videos.
+
+        The crops of all of them share batches; no frame changes what is seen in another.
+        """
+        nobody = Detections(np.zeros((0, 4)), np.zeros(0))
+        persons = (
+            [nobody] * len(frames)
+            if self.detector is None
+            else self.detector.detect(frames, self.floor)
+        )
+        crops = [
+            [cut(frame, box) for box in found.boxes]
+            for frame, found in zip(frames, persons, strict=True)
+        ]
+        flat = [crop for each in crops for crop in each if crop is not None]
+        readings = {name: iter(part.read(flat)) for name, part in self.attributes.items()}
+        vectors = iter(self.embedder.embed(flat) if self.embedder is not None else [])
+        return [
+            Sight(
+                found,
+                {
+                    name: [Reading() if crop is None else next(read) for crop in each]
+                    for name, read in readings.items()
+                },
+                [None if crop is None else next(vectors, None) for crop in each],
+            )
+            for found, each in zip(persons, crops, strict=True)
+        ]

@@ -29,7 +29,7 @@ def check(path: Path, device: str, *, as_json: bool) -> None:
         SettingsError: it cannot be used.
     """
     try:
-        report = _report(path, _device(device))
+        report = _report(path, pick_device(device))
     except BundleError as error:
         if as_json:
             _print_json({"loads": False, "fault": str(error)})
@@ -46,7 +46,12 @@ def check(path: Path, device: str, *, as_json: bool) -> None:
         console.print(said, markup=False)
 
 
-def _device(name: str) -> torch.device:
+def pick_device(name: str) -> torch.device:
+    """Turn `auto`, `cpu` or `cuda` into a device.
+
+    Raises:
+        BundleError: there is none of that name.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():

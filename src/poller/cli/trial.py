@@ -1,0 +1,141 @@
+"""`poller bundle try`: a bundle over one local video, from the decoder to the persons."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from inference.bundle import BundleError, DetectorPart, Manifest, read_bundle
+from inference.decode import Decoding, Limits, Request
+from inference.errors import DecoderFailedError, VideoRejectedError
+from inference.events import Embedding, Event
+from inference.forkserver import ForkServer
+from inference.frames import FrameBatch
+from inference.models.loaded import Models, Sight
+from inference.persons import Persons
+from inference.slabs import Slabs
+from inference.tracks import Tracker
+from poller.cli import tables
+from poller.cli.bundle import pick_device
+from poller.errors import PermanentError, SettingsError
+
+_BATCH = 8
+_FRAME_BYTES = 256 * 256 * 3
+_LIMITS = Limits(
+    max_seconds=4 * 3600, stall_seconds=30, total_seconds=24 * 3600, memory_bytes=4 << 30
+)
+
+
+@dataclass(slots=True)
+class _Outcome:
+    frames: int = 0
+    crowded: int = 0
+    invalid: int = 0
+    events: list[Event] = field(default_factory=list)
+    embeddings: list[Embedding] = field(default_factory=list)
+
+
+async def trial(path: Path, video: Path, device: str, fps: float, *, as_json: bool) -> int:
+    """Show the persons that a bundle finds in a video; nothing is stored. Returns the exit code.
+
+    Raises:
+        SettingsError: the bundle cannot be used.
+        PermanentError: the video cannot be analysed.
+    """
+    try:
+        bundle = read_bundle(path)
+        said = bundle.manifest
+        detector = _detector(said)
+        torch.set_num_threads(1)  # as in the service
+        models = Models.load(bundle, pick_device(device))
+    except BundleError as error:
+        raise SettingsError([str(error)]) from error
+    tracker = Tracker(threshold=detector.threshold, **said.tracking.model_dump())
+    try:
+        outcome = await _run(models, Persons(tracker, bundle.title), video, fps)
+    except (VideoRejectedError, DecoderFailedError) as error:
+        raise PermanentError(error.reason, error.detail) from error
+    if as_json:
+        sys.stdout.write(json.dumps(_document(outcome), indent=2) + "\n")
+    else:
+        _show(outcome)
+    return 0
+
+
+def _detector(said: Manifest) -> DetectorPart:
+    if said.detector is None:
+        raise BundleError("bundle.toml: without a detector there are no persons to find")
+    return said.detector
+
+
+async def _run(models: Models, persons: Persons, video: Path, fps: float) -> _Outcome:
+    outcome = _Outcome()
+    request = Request(video, sample_fps=fps, batch_size=_BATCH, threads=1, tolerant=False)
+    with closing(Slabs.create(2, _BATCH * _FRAME_BYTES)) as slabs:
+        async with ForkServer() as server, Decoding(server, request, _LIMITS, slabs) as decoding:
+            async for part in decoding:
+                if not isinstance(part, FrameBatch):
+                    continue
+                sights = await asyncio.to_thread(_look, models, part)
+                for pts_ms, sight in zip(part.pts_ms.tolist(), sights, strict=True):
+                    persons.push(pts_ms, sight.persons, sight.readings, sight.vectors)
+                outcome.frames += len(sights)
+                decoding.release(part)
+            end_ms = 0.0 if decoding.finished is None else decoding.finished.end_ms
+    outcome.events, outcome.embeddings = persons.finish(end_ms)
+    outcome.crowded, outcome.invalid = persons.crowded, persons.invalid
+    return outcome
+
+
+def _look(models: Models, batch: FrameBatch) -> list[Sight]:
+    frames = torch.from_numpy(batch.pixels.copy()).permute(0, 3, 1, 2)
+    return models.look(list(frames))
+
+
+def _document(outcome: _Outcome) -> dict[str, Any]:
+    return {
+        "frames": outcome.frames,
+        "crowded": outcome.crowded,
+        "invalid": outcome.invalid,
+        "persons": [
+            {
+                "track_id": event.track_id, "start_ms": event.start_ms, "end_ms": event.end_ms,
+                "score": event.score, "bbox": event.bbox, "age": event.age,
+                "age_group": event.age_group, "gender": event.gender,
+                "gender_score": event.gender_score, "attributes": event.attributes,
+            }
+            for event in outcome.events
+        ],
+        "embeddings": [
+            {"track_id": each.track_id, "model": each.model, "numbers": len(each.vector)}
+            for each in outcome.embeddings
+        ],
+    }  # fmt: skip
+
+
+def _show(outcome: _Outcome) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{len(outcome.events)} persons in {outcome.frames} frames")
+    for event in outcome.events:
+        console.print(", ".join(_words(event)), markup=False)
+    if outcome.crowded:
+        console.print(f"{outcome.crowded} detections were beyond what one frame may hold")
+    if outcome.invalid:
+        console.print(f"{outcome.invalid} times a model gave what is no number")
+
+
+def _words(event: Event) -> Iterator[str]:
+    yield f"  {tables.clock(event.start_ms)} to {tables.clock(event.end_ms)}: {event.track_id}"
+    if event.gender is not None:
+        yield f"{event.gender} ({event.gender_score:.2f})"
+    if event.age is not None:
+        yield f"about {event.age:.0f} years"
+    yield from (f"{name} {value}" for name, value in event.attributes.items())
+    yield f"score {event.score:.2f}"

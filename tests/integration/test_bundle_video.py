@@ -1,0 +1,124 @@
+"""Models whose answers are known, over a real video, from the decoder to the persons."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from tests.commands import run_poller
+from tests.factories_bundle import AGE, DETECTOR, EMBEDDER, GENDER, write_bundle, write_embedder
+from tests.known_models import write_colour_classifier, write_rectangle_detector
+
+from inference.bundle import Bundle
+from inference.models.loaded import Models
+from inference.samples import write_video
+from poller.cli.trial import trial
+from poller.errors import PermanentError, SettingsError
+
+# One worker pays for the import of transformers.
+pytestmark = pytest.mark.xdist_group("bundles")
+
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+HEIGHT, WIDTH = 144, 256
+WORDS = 'labels = { Woman = "female", Man = "male" }'
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    """Red is a man of 40, blue a woman of 70."""
+    root = tmp_path / "bundle"
+    root.mkdir()
+    write_rectangle_detector(root / "detector")
+    write_colour_classifier(root / "gender", ("Woman", "Man"), red=(0, 6), blue=(6, 0))
+    write_colour_classifier(root / "age", ("years",), red=(40,), blue=(70,))
+    write_embedder(root / "embedder", "clip")
+    return write_bundle(root, DETECTOR, GENDER + WORDS, AGE, EMBEDDER)
+
+
+def paint(*boxes: tuple[tuple[int, int, int], tuple[int, int, int, int]]) -> npt.NDArray[np.uint8]:
+    """Rectangles on grey: colour, then left, top, right, bottom in eighths; uint8 [H, W, 3]."""
+    picture = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
+    for colour, (left, top, right, bottom) in boxes:
+        rows = slice(top * HEIGHT // 8, bottom * HEIGHT // 8)
+        picture[rows, left * WIDTH // 8 : right * WIDTH // 8] = colour
+    return picture
+
+
+def write_walk(path: Path) -> None:
+    """Five seconds at 10 fps: red from 1 s to 4 s, missed at 2 s; blue from 2.5 s to the end."""
+    frames = []
+    for at in range(50):
+        boxes = []
+        if 10 <= at < 40 and at != 20:
+            boxes.append((RED, (1, 2, 3, 6)))
+        if at >= 25:
+            boxes.append((BLUE, (5, 1, 7, 6)))
+        frames.append((at, paint(*boxes)))
+    write_video(path, frames, time_base=Fraction(1, 10), fps=Fraction(10), options={"crf": "4"})
+
+
+def test_persons_of_a_video_are_found(tmp_path: Path, bundle: Bundle) -> None:
+    """Each appearance once, with the times of its frames, its box and what was read off it."""
+    video = tmp_path / "walk.mp4"
+    write_walk(video)
+
+    shown = run_poller({}, "bundle", "try", str(bundle.root), str(video), "--fps", "10", "--json")
+
+    assert shown.returncode == 0, shown.stderr
+    found = json.loads(shown.stdout)
+    assert (found["frames"], found["crowded"], found["invalid"]) == (50, 0, 0)
+    red, blue = found["persons"]
+    assert (red["track_id"], red["start_ms"], red["end_ms"]) == (1, 1000, 4000)
+    assert (blue["track_id"], blue["start_ms"], blue["end_ms"]) == (2, 2500, 5000)
+    assert red["bbox"] == pytest.approx([1 / 8, 2 / 8, 2 / 8, 4 / 8], abs=0.005)
+    assert blue["bbox"] == pytest.approx([5 / 8, 1 / 8, 2 / 8, 5 / 8], abs=0.005)
+    assert (red["gender"], blue["gender"]) == ("male", "female")
+    assert min(red["gender_score"], blue["gender_score"]) > 0.9
+    assert red["age"] == pytest.approx(40, abs=2)
+    assert blue["age"] == pytest.approx(70, abs=2)
+    assert (red["age_group"], blue["age_group"]) == ("middle", "old")
+    tracks = [(each["track_id"], each["model"], each["numbers"]) for each in found["embeddings"]]
+    assert tracks == [(1, "people-1", 24), (2, "people-1", 24)]
+
+
+def test_frames_of_several_videos_may_be_seen_at_once(bundle: Bundle) -> None:
+    """Crops of all frames share batches; each frame's values are those that it has alone."""
+    models = Models.load(bundle, torch.device("cpu"), batch_size=4)
+    pictures = [
+        paint((RED, (1, 2, 3, 6)), (BLUE, (5, 1, 7, 6))),
+        paint(),
+        paint((BLUE, (0, 0, 2, 8))),
+        paint((RED, (4, 0, 8, 4))),
+        paint((RED, (0, 4, 2, 8)), (BLUE, (2, 4, 4, 8))),
+    ]
+    frames = [torch.from_numpy(picture).permute(2, 0, 1) for picture in pictures]
+
+    together = models.look(frames)
+
+    assert [len(sight.vectors) for sight in together] == [2, 0, 1, 1, 2]
+    for frame, sight in zip(frames, together, strict=True):
+        (alone,) = models.look([frame])
+        np.testing.assert_array_equal(sight.persons.boxes, alone.persons.boxes)
+        assert sight.readings == alone.readings
+        np.testing.assert_array_equal(sight.vectors, alone.vectors)
+
+
+async def test_a_bundle_without_a_detector_finds_nobody(tmp_path: Path) -> None:
+    """It is told so, and the video is not even opened."""
+    write_embedder(tmp_path / "embedder", "clip")
+    write_bundle(tmp_path, EMBEDDER)
+
+    with pytest.raises(SettingsError, match="without a detector there are no persons"):
+        await trial(tmp_path, tmp_path / "no.mp4", "cpu", 5, as_json=True)
+
+
+async def test_a_file_that_is_no_video_is_refused(tmp_path: Path, bundle: Bundle) -> None:
+    """By its reason."""
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+
+    with pytest.raises(PermanentError, match="not_a_video"):
+        await trial(bundle.root, text, "cpu", 5, as_json=True)

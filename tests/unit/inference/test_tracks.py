@@ -1,0 +1,186 @@
+"""Following persons from frame to frame."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inference.people import MAX_PERSONS, Detections
+from inference.tracks import Tracker, overlaps
+
+Person = tuple[float, float, float]
+"""Left and top of a box of 0.1 x 0.3, and its score."""
+SURE = 0.9
+
+
+def make_tracker(keep_seconds: float = 1.0) -> Tracker:
+    """With the numbers that a bundle has by default."""
+    return Tracker(threshold=0.5, low=0.1, overlap=0.2, keep_seconds=keep_seconds)
+
+
+def make_frame(*persons: Person) -> Detections:
+    """Boxes of one size."""
+    boxes = [(left, top, left + 0.1, top + 0.3) for left, top, _ in persons]
+    scores = [score for _, _, score in persons]
+    return Detections(np.array(boxes, float).reshape(-1, 4), np.array(scores, float))
+
+
+def follow(frames: Sequence[Sequence[Person]], step_ms: float = 200) -> list[list[int]]:
+    """The tracks of every frame's detections."""
+    tracker = make_tracker()
+    return [
+        tracker.push(at * step_ms, make_frame(*frame)).tolist() for at, frame in enumerate(frames)
+    ]
+
+
+def test_persons_who_walk_keep_their_numbers() -> None:
+    """Two at a time, whatever the order in which they are found."""
+    frames = [
+        [(0.02 * at, 0.1, SURE), (0.8 - 0.02 * at, 0.6, SURE)][:: (-1) ** at] for at in range(10)
+    ]
+
+    numbers = follow(frames)
+
+    assert numbers == [[0, 1], [1, 0]] * 5
+
+
+def test_persons_who_cross_keep_their_numbers() -> None:
+    """They go on as fast as before, although their boxes coincide for a moment."""
+    frames = [[(0.1 + 0.02 * at, 0.10, SURE), (0.5 - 0.02 * at, 0.16, SURE)] for at in range(21)]
+
+    assert follow(frames) == [[0, 1]] * 21
+
+
+@pytest.mark.parametrize("missed", [1, 2, 3])
+def test_a_track_survives_missed_detections(missed: int) -> None:
+    """The person goes on walking meanwhile, and is where the track expects it."""
+    walk: list[list[Person]] = [[(0.03 * at, 0.2, SURE)] for at in range(16)]
+    for at in range(6, 6 + missed):
+        walk[at] = []
+
+    numbers = follow(walk)
+
+    assert [each for each in numbers if each] == [[0]] * (16 - missed)
+
+
+@pytest.mark.parametrize(("back_ms", "number"), [(1400, 0), (1401, 1)])
+def test_a_track_ends_when_its_time_is_over(back_ms: float, number: int) -> None:
+    """Who comes back after that is somebody else."""
+    tracker = make_tracker(keep_seconds=1.0)
+    frame, nobody = make_frame((0.4, 0.4, SURE)), make_frame()
+    for ms, seen in ((0, frame), (400, frame), (800, nobody)):
+        tracker.push(ms, seen)
+
+    assert tracker.push(back_ms, frame).tolist() == [number]
+
+
+def test_frames_may_be_further_apart_than_tracks_are_kept() -> None:
+    """Who is in each of them was not missed in any."""
+    tracker = make_tracker(keep_seconds=1.0)
+    frame = make_frame((0.4, 0.4, SURE))
+
+    assert [tracker.push(ms, frame).tolist() for ms in (0, 5000, 10000, 15000)] == [[0]] * 4
+
+
+def test_an_unsure_detection_goes_on_with_a_track_and_begins_none() -> None:
+    """A person half hidden stays the same person; a shadow alone is nobody."""
+    half_hidden = [(0.4, 0.4, 0.2), (0.8, 0.1, 0.2)]
+
+    numbers = follow([[(0.4, 0.4, SURE)], [(0.4, 0.4, SURE)], half_hidden, half_hidden])
+
+    assert numbers == [[0], [0], [0, -1], [0, -1]]
+
+
+def test_what_is_below_the_floor_is_of_no_use() -> None:
+    """Even where a track is."""
+    numbers = follow([[(0.4, 0.4, SURE)], [(0.4, 0.4, SURE)], [(0.4, 0.4, 0.09)]])
+
+    assert numbers[2] == [-1]
+
+
+def test_a_stray_detection_founds_nothing() -> None:
+    """One that is not seen again at once is forgotten; the next one there has its own number."""
+    numbers = follow([[(0.4, 0.4, SURE)], [], [(0.4, 0.4, SURE)], [(0.4, 0.4, SURE)]])
+
+    assert numbers == [[0], [], [1], [1]]
+
+
+def test_a_sure_detection_is_preferred_to_an_unsure_one() -> None:
+    """The track goes on with the person that is certain, and the shadow beside it is nobody."""
+    numbers = follow([[(0.4, 0.4, SURE)]] * 2 + [[(0.4, 0.4, 0.3), (0.43, 0.4, SURE)]])
+
+    assert numbers[2] == [-1, 0]
+
+
+def test_the_time_between_frames_may_vary() -> None:
+    """Who walks steadily is where it must be after a long step and after a short one."""
+    tracker = make_tracker()
+    times = np.cumsum([0, 40, 40, 300, 40, 700, 40, 120, 500, 40, 900])
+
+    numbers = [tracker.push(ms, make_frame((0.3 * ms / 1000, 0.3, SURE))).tolist() for ms in times]
+
+    assert numbers == [[0]] * len(times)
+
+
+def test_a_full_frame_is_followed() -> None:
+    """Two hundred persons who all move a little."""
+    start: list[Person] = [
+        (0.05 * column, 0.1 * row, SURE) for row in range(10) for column in range(20)
+    ]
+    frames = [[(x + 0.002 * at, y, score) for x, y, score in start] for at in range(5)]
+
+    numbers = follow(frames)
+
+    assert numbers == [list(range(MAX_PERSONS))] * 5
+
+
+PERSONS = st.lists(
+    st.tuples(st.floats(0, 0.9), st.floats(0, 0.7), st.floats(0, 1)), max_size=6, unique=True
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(PERSONS, min_size=1, max_size=8))
+def test_tracks_are_well_formed(frames: list[list[Person]]) -> None:
+    """No track has two detections in a frame; each sure detection has one, no useless one has."""
+    numbers = follow(frames)
+
+    for frame, found in zip(frames, numbers, strict=True):
+        tracked = [number for number in found if number >= 0]
+        assert len(set(tracked)) == len(tracked)
+        for (_, _, score), number in zip(frame, found, strict=True):
+            assert number >= 0 or score < 0.5
+            assert number < 0 or score >= 0.1
+    everybody = [number for found in numbers for number in found if number >= 0]
+    assert set(everybody) == set(range(len(set(everybody))))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(PERSONS, min_size=1, max_size=6), st.randoms(use_true_random=False))
+def test_two_videos_do_not_disturb_each_other(frames: list[list[Person]], random: object) -> None:
+    """The tracks of one are the same, whatever is followed in between."""
+    _ = random
+    first, second = make_tracker(), make_tracker()
+
+    together = []
+    for at, frame in enumerate(frames):
+        together.append(first.push(at * 200, make_frame(*frame)).tolist())
+        second.push(at * 200, make_frame((0.4, 0.4, SURE)))
+
+    assert together == follow(frames)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(*[st.floats(0, 1)] * 4), min_size=1, max_size=5))
+def test_overlap_is_a_share(boxes: list[tuple[float, float, float, float]]) -> None:
+    """Symmetric, 0..1, and 1 with itself where there is an area."""
+    corners = np.sort(np.array(boxes).reshape(-1, 2, 2), axis=1).reshape(-1, 4)
+
+    shares = overlaps(corners, corners)
+
+    areas = (corners[:, 2:] - corners[:, :2]).prod(1)
+    np.testing.assert_allclose(shares, shares.T, atol=1e-12)
+    assert ((shares >= 0) & (shares <= 1 + 1e-12)).all()
+    np.testing.assert_allclose(shares.diagonal()[areas > 1e-12], 1, atol=1e-9)
