@@ -156,9 +156,9 @@ def test_busy_tasks_whose_count_lags_wake_nobody() -> None:
 
 
 def test_a_backlog_is_answered_in_proportion() -> None:
-    """Thirty for one task, ten are the target: three tasks; and not twice while it is new."""
+    """25 for one task, ten are the target: three tasks; and not twice while it is new."""
     scaler = Scaler(POLICY)
-    metrics = [Datum(26, 4, 1)] * 20
+    metrics = [Datum(21, 4, 1)] * 20
 
     decided = [scaler.decide(0, metrics, 1, 0), scaler.decide(60, metrics, 3, 0)]
 

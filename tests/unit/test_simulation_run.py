@@ -195,10 +195,20 @@ def test_an_instance_on_demand_is_never_lost() -> None:
 
 
 def test_the_first_message_waits_for_metric_instance_and_task() -> None:
-    """A minute until it is counted, one until the count is known, three and two for the starts."""
+    """A minute until it is known, three and two for the starts, and its work; once."""
     outcome = simulate(np.array([3600.0]), np.array([60.0]), Machines(losses_per_hour=0))
 
     assert outcome.waits[0] == pytest.approx(60 + 180 + 120 + 60)
+    assert outcome.bill.starts == 1
+
+
+def test_a_slow_start_is_no_reason_for_a_second_one() -> None:
+    """The task that is wanted is counted while its instance starts, however long that takes."""
+    slow = Machines(instance_start_seconds=1800, losses_per_hour=0)
+
+    outcome = simulate(np.array([3600.0]), np.array([60.0]), slow)
+
+    assert outcome.bill.starts == 1
 
 
 def test_a_queue_that_slept_for_long_wakes_late() -> None:

@@ -71,7 +71,7 @@ def _draw_panel(
     for part in (0, 0.5, 1):
         y = top + _HEIGHT * (1 - part)
         _line(root, (_LEFT, y), (_LEFT + _WIDTH, y))
-        _write(root, _LEFT - 8, y + 4, f"{most * part:,.3g}", anchor="end")
+        _write(root, _LEFT - 8, y + 4, f"{round(most * part, 1):,.10g}", anchor="end")
     step = next((step for step in _HOUR_STEPS if end / step <= 12), _HOUR_STEPS[-1])
     for at in range(int(end / step) + 1):
         x = _LEFT + _WIDTH * at * step / end

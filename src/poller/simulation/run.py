@@ -202,8 +202,8 @@ class Run:
             Datum(
                 float(len(self._waiting)) if is_reported else None,
                 float(self._fleet.in_flight) if is_reported else None,
-                # Without tasks there are no events that the count could be made of.
-                float(self._desired) if has_tasks else None,
+                # Without tasks, wanted ones included, there is nothing that the count is made of.
+                float(self._desired) if has_tasks or self._fleet.waiting else None,
             )
         )
 
