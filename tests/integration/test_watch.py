@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from prometheus_client import REGISTRY
 from tests.factories import make_message
 from tests.integration.conftest import Systems, opened_pool
 from tests.integration.test_heartbeat import claim_new, make_claims
@@ -13,7 +14,7 @@ from tests.proxy import proxied
 from inference.analyze import Analyzer
 from inference.analyze import Limits as DecodeLimits
 from inference.device import Device
-from poller import sqs
+from poller import metrics, sqs
 from poller.consumer import Consumer, Intake
 from poller.heartbeat import Heartbeats
 from poller.pipeline import Limits, Pipeline
@@ -117,3 +118,24 @@ async def test_a_heartbeat_that_is_late(database_url: str, systems: Systems) -> 
     assert before == ([], [])
     assert "heartbeat" in fault
     assert unready != []
+
+
+async def test_what_is_waited_for_can_be_read_off_the_gauges(systems: Systems) -> None:
+    """Which system is away, how long the slowest video stands still, how many slots there are."""
+    parts = Parts(systems)
+    held = await claim_new(make_claims(systems.connections, timedelta(seconds=60)))
+    parts.consumer.outage = "s3"
+    async with parts.heartbeats.hold(held, make_message()) as beat:
+        beat.progressed_at -= 700
+
+        parts.watch.refresh()
+
+    outages = {
+        system: REGISTRY.get_sample_value("poller_outage", {"system": system})
+        for system in metrics.SYSTEMS
+    }
+    still = REGISTRY.get_sample_value("poller_still_seconds")
+    assert still is not None
+    assert still >= 700
+    assert outages == {system: system == "s3" for system in metrics.SYSTEMS}
+    assert REGISTRY.get_sample_value("poller_slots") == 1
