@@ -116,11 +116,12 @@ class Consumer:
             await self._wait_out_outage()
             if self._stopping.is_set():
                 return
-            for message in await self._receive():
-                if self._stopping.is_set():
-                    await self._settlement.apply(message, Hide(timedelta(0)), Stages(), [])
-                else:
-                    self._start(message)
+            messages = await self._receive()
+            if self._stopping.is_set():
+                await self._give_back(messages)
+                return
+            for message in messages:
+                self._start(message)
 
     async def drain(self, seconds: float) -> None:
         """Let work finish for so long since `stop`, then interrupt what is left of it."""
@@ -133,6 +134,24 @@ class Consumer:
             job.cancel("draining")
         if self._jobs:
             await asyncio.wait(self._jobs, timeout=RELEASE_SECONDS)
+
+    async def _give_back(self, messages: list[Message]) -> None:
+        """Show them to others at once, all at the same time, for as long as a drain keeps for it.
+
+        What it does not hear of, it shows again by itself when its visibility ends.
+        """
+        shown = [
+            asyncio.create_task(
+                self._settlement.apply(message, Hide(timedelta(0)), Stages(), []),
+                name=f"give-back-{message.id}",
+            )
+            for message in messages
+        ]
+        if shown:
+            _, late = await asyncio.wait(shown, timeout=RELEASE_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.wait(shown)
 
     async def _receive(self) -> list[Message]:
         self._receive_ends_at = asyncio.get_running_loop().time() + self._intake.wait_seconds

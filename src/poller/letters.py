@@ -1,7 +1,7 @@
 """Holding the letters of the DLQ while they are looked through."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,7 +13,9 @@ HOLD_SECONDS = 900
 """Letters are hidden for as long as a walk takes, so that none is met twice."""
 MAX_LETTERS = 10_000
 MAX_COLLECT_SECONDS = 300.0
-"""A walk ends well before the letters that it holds become visible again."""
+MAX_WALK_SECONDS = 700.0
+"""From the first letter's receive: what is left by then is shown again, by whoever holds it, well
+before SQS does."""
 NO_REASON = "none"
 """What a letter without a `reason` counts as: SQS itself moved it, after too many receives, or it
 had no room for one."""
@@ -25,22 +27,32 @@ _RELEASES_AT_ONCE = 50
 class Held:
     """Letters that are hidden from everybody else."""
 
+    deadline: float
+    """Monotonic time until which they are looked through."""
     by_id: dict[str, Message] = field(default_factory=dict)
     is_complete: bool = False
-    """Whether the DLQ was seen to its end: no more than `MAX_LETTERS` are taken."""
+    """Whether the DLQ was seen to its end: no more than `MAX_LETTERS` are taken, and a walk ends
+    while all of them are hidden."""
 
-    def letters(self) -> list[Message]:
-        """All of them, for a walk that lets go of some."""
-        return list(self.by_id.values())
+    def letters(self) -> Iterator[Message]:
+        """All of them that there is time for, for a walk that lets go of some."""
+        for letter in list(self.by_id.values()):
+            if asyncio.get_running_loop().time() >= self.deadline:
+                self.is_complete = False
+                return
+            yield letter
 
     def let_go(self, letter: Message) -> None:
-        """Leave the letter hidden in the end: it is about to be deleted."""
+        """Leave the letter to whoever has it: it was deleted, or is no longer ours."""
         del self.by_id[letter.id]
 
 
 @asynccontextmanager
-async def holding(dlq: Queue) -> AsyncIterator[Held]:
+async def holding(dlq: Queue, seconds: float = MAX_WALK_SECONDS) -> AsyncIterator[Held]:
     """Take every letter that there is; whatever is still held at the end is visible again.
+
+    The walk through them ends after so many seconds, those of the taking included: a letter that
+    SQS shows again meanwhile is somebody else's.
 
     All are taken before the first one is looked at: a service that runs meanwhile sends a video
     that fails again back as a new letter, which would be met again, without end.
@@ -48,7 +60,7 @@ async def holding(dlq: Queue) -> AsyncIterator[Held]:
     Raises:
         UnavailableError: SQS is away.
     """
-    held = Held()
+    held = Held(asyncio.get_running_loop().time() + seconds)
     try:
         held.is_complete = await _collect(dlq, held.by_id)
         yield held

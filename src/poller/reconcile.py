@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from poller.errors import PermanentError, RetryableError
@@ -44,13 +43,20 @@ async def drop_finished(
     async with holding(dlq) as held:
         for letter in held.letters():
             is_dropped = await _is_finished(letter, objects, upkeep)
-            (tally.dropped if is_dropped else tally.kept)[reason_of(letter)] += 1
             if is_dropped and not dry_run:
+                is_dropped = await _delete(dlq, letter)
                 held.let_go(letter)
-                with suppress(StaleReceiptError):  # somebody else deleted or has it
-                    await dlq.delete(letter)
+            (tally.dropped if is_dropped else tally.kept)[reason_of(letter)] += 1
             on_letter(letter, is_dropped)
         return held.is_complete
+
+
+async def _delete(dlq: Queue, letter: Message) -> bool:
+    try:
+        await dlq.delete(letter)
+    except StaleReceiptError:
+        return False  # somebody else deleted or has it
+    return True
 
 
 async def _is_finished(letter: Message, objects: Objects, upkeep: Upkeep) -> bool:

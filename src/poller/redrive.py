@@ -59,13 +59,12 @@ async def redrive(
                 walk.refused[reason_of(letter)] += 1
                 is_selected = is_moved = False
             if is_moved:
-                held.let_go(letter)
-            (walk.moved if is_selected else walk.kept)[reason_of(letter)] += 1
-            on_letter()
-            if is_moved:
                 # A letter that somebody else took or deleted meanwhile is on its way already.
                 with suppress(StaleReceiptError):
                     await dlq.delete(letter)
+                held.let_go(letter)
+            (walk.moved if is_selected else walk.kept)[reason_of(letter)] += 1
+            on_letter()
         return held.is_complete
 
 

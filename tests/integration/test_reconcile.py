@@ -1,6 +1,7 @@
 """Dropping dead letters whose videos were analysed after all, on the real servers."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 from tests.commands import receive_all, send_letter
@@ -14,7 +15,7 @@ from poller.postgres.upkeep import Upkeep
 from poller.reconcile import Tally, drop_finished
 from poller.s3 import Objects
 from poller.s3 import open_client as open_s3
-from poller.sqs import Queue
+from poller.sqs import Message, Queue, StaleReceiptError
 
 
 class Reconciler:
@@ -45,9 +46,11 @@ class Reconciler:
         """Put a letter into the DLQ."""
         await send_letter(self._systems.clients, self._dlq.url, body, reason)
 
-    async def drop(self, *, objects: Objects | None = None, dry_run: bool = False) -> Tally:
+    async def drop(
+        self, *, objects: Objects | None = None, dry_run: bool = False, tally: Tally | None = None
+    ) -> Tally:
         """Walk through the DLQ once."""
-        tally = Tally()
+        tally = tally or Tally()
         await drop_finished(
             self._dlq,
             objects or self._systems.objects,
@@ -86,6 +89,36 @@ async def test_a_letter_whose_video_is_done_is_dropped(
 
     assert (dict(tally.dropped), dict(tally.kept)) == ({"too_long": 1}, {"object_missing": 1})
     assert await reconciler.left() == 1
+
+
+class Undeletable(Queue):
+    """A real queue whose letters cannot be deleted now."""
+
+    error: Exception
+
+    async def delete(self, message: Message) -> None:
+        """Fail as told."""
+        assert message.receipt
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [UnavailableError("sqs", "-"), StaleReceiptError("-")])
+async def test_a_letter_that_cannot_be_deleted_is_not_counted(
+    reconciler: Reconciler, database: Connection, error: Exception
+) -> None:
+    """After an outage it is visible again; one that somebody else has is left to them."""
+    revision = await reconciler.upload()
+    await store_analysis(database, state="done", bucket=reconciler.bucket, revision=revision)
+    await reconciler.announce()
+    dlq, tally = reconciler._dlq, Tally()
+    reconciler._dlq = stuck = Undeletable(dlq._client, dlq.url)
+    stuck.error = error
+
+    with suppress(UnavailableError):
+        await reconciler.drop(tally=tally)
+
+    assert tally.dropped.total() == 0
+    assert await reconciler.left() == (0 if isinstance(error, StaleReceiptError) else 1)
 
 
 async def test_a_dry_run_drops_nothing(reconciler: Reconciler, database: Connection) -> None:

@@ -8,7 +8,7 @@ from poller.local.resources import Clients
 from poller.redrive import Selection, Walk, redrive
 from poller.rules.verdict import DeadLetter
 from poller.settle import Settlement
-from poller.sqs import Queue
+from poller.sqs import Message, Queue
 from poller.stages import Stages
 
 SIZE_LIMIT = 1024
@@ -25,6 +25,29 @@ async def test_a_letter_that_cannot_be_sent_stays(inbox: Queue, dead_letters: Qu
         )
 
     assert walk.moved.total() == 0
+    assert (await receive_one(dead_letters)).body == "letter"
+
+
+class Undeletable(Queue):
+    """A real queue whose letters cannot be deleted now."""
+
+    async def delete(self, message: Message) -> None:
+        """Fail as in an outage."""
+        raise UnavailableError("sqs", message.id)
+
+
+async def test_a_letter_that_cannot_be_deleted_is_not_counted(
+    inbox: Queue, dead_letters: Queue
+) -> None:
+    """It is in the queue and in the DLQ, visible in both: moved twice does no harm, unseen does."""
+    await dead_letters.send("letter")
+    stuck, walk = Undeletable(dead_letters._client, dead_letters.url), Walk()
+
+    with pytest.raises(UnavailableError):
+        await redrive(stuck, inbox, Selection(), walk, dry_run=False, on_letter=lambda: None)
+
+    assert walk.moved.total() == 0
+    assert (await receive_one(inbox)).body == "letter"
     assert (await receive_one(dead_letters)).body == "letter"
 
 
