@@ -32,6 +32,7 @@ variables {
   root_gib             = 160
   stop_timeout_seconds = 120
   tags                 = { Application = "video-poller" }
+  reconcile            = null
   prefix               = "videos/"
   suffixes             = [".mov", ".mp4"]
   visibility_seconds   = 900
@@ -548,6 +549,17 @@ run "memory_below_torch" {
     source = "./modules/service"
   }
   expect_failures = [var.memory_mib]
+}
+
+run "reconcile_every_minute" {
+  command = plan
+  variables {
+    reconcile = { schedule = "rate(1 minutes)" }
+  }
+  module {
+    source = "./modules/service"
+  }
+  expect_failures = [var.reconcile]
 }
 
 run "port_of_root" {

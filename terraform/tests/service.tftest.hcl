@@ -17,6 +17,18 @@ override_resource {
   values          = { arn = "arn:aws:iam::123456789012:role/execution", id = "execution" }
 }
 
+override_resource {
+  target          = aws_ecs_task_definition.reconcile
+  override_during = plan
+  values          = { arn = "arn:aws:ecs:eu-central-1:123456789012:task-definition/poller-test-reconcile:1" }
+}
+
+override_resource {
+  target          = aws_iam_role.scheduler
+  override_during = plan
+  values          = { arn = "arn:aws:iam::123456789012:role/scheduler", id = "scheduler" }
+}
+
 variables {
   name              = "poller-test"
   image             = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/poller-test@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -50,6 +62,7 @@ variables {
   settings                   = { POLLER_SAMPLE_FPS = "2" }
   scraper_security_group_ids = { prometheus = "sg-prometheus" }
   log_retention_days         = 7
+  reconcile                  = { schedule = "rate(1 hours)" }
 }
 
 run "task" {
@@ -287,5 +300,108 @@ run "permissions" {
   assert {
     condition     = aws_ecs_task_definition.this.task_role_arn == aws_iam_role.task.arn && aws_ecs_task_definition.this.execution_role_arn == aws_iam_role.execution.arn
     error_message = "The code has the task's role, and ECS the other."
+  }
+}
+
+run "reconcile" {
+  command = plan
+
+  module {
+    source = "./modules/service"
+  }
+
+  assert {
+    condition     = aws_scheduler_schedule.reconcile[0].schedule_expression == "rate(1 hours)" && aws_scheduler_schedule.reconcile[0].schedule_expression_timezone == "UTC" && aws_scheduler_schedule.reconcile[0].flexible_time_window[0].mode == "OFF"
+    error_message = "It runs when it is said to."
+  }
+
+  assert {
+    condition = (
+      aws_scheduler_schedule.reconcile[0].target[0].arn == var.cluster.arn
+      && aws_scheduler_schedule.reconcile[0].target[0].role_arn == aws_iam_role.scheduler[0].arn
+      && aws_scheduler_schedule.reconcile[0].target[0].ecs_parameters[0].task_definition_arn == aws_ecs_task_definition.reconcile[0].arn
+      && aws_scheduler_schedule.reconcile[0].target[0].ecs_parameters[0].launch_type == "FARGATE"
+      && aws_scheduler_schedule.reconcile[0].target[0].ecs_parameters[0].task_count == 1
+      && !aws_scheduler_schedule.reconcile[0].target[0].ecs_parameters[0].network_configuration[0].assign_public_ip
+      && aws_scheduler_schedule.reconcile[0].target[0].ecs_parameters[0].network_configuration[0].subnets == toset(var.subnet_ids)
+      && aws_scheduler_schedule.reconcile[0].target[0].ecs_parameters[0].network_configuration[0].security_groups == toset([aws_security_group.task.id])
+    )
+    error_message = "ECS itself is told to run one task, where the service's tasks are, and no GPU instance for it."
+  }
+
+  assert {
+    condition = (
+      aws_ecs_task_definition.reconcile[0].requires_compatibilities == toset(["FARGATE"])
+      && [for container in jsondecode(aws_ecs_task_definition.reconcile[0].container_definitions) : container.command] == [["reconcile"]]
+      && alltrue([
+        for container in jsondecode(aws_ecs_task_definition.reconcile[0].container_definitions) :
+        container.image == var.image && container.user == "10001:10001" && container.readonlyRootFilesystem && !container.privileged
+        && container.linuxParameters.capabilities.drop == ["ALL"] && container.logConfiguration.options.mode == "non-blocking"
+        && !can(container.resourceRequirements)
+      ])
+    )
+    error_message = "The same image runs `poller reconcile`, confined like the service, without a GPU."
+  }
+
+  assert {
+    condition = {
+      for variable in jsondecode(aws_ecs_task_definition.reconcile[0].container_definitions)[0].environment : variable.name => variable.value if startswith(variable.name, "POLLER_")
+    } == merge(output.environment, { POLLER_DEVICE = "cpu", POLLER_WORK_DIR = "/var/lib/poller" })
+    error_message = "It has the service's environment."
+  }
+
+  assert {
+    condition = {
+      for statement in jsondecode(aws_iam_role_policy.scheduler[0].policy).Statement : statement.Sid => [statement.Action, statement.Resource]
+      } == {
+      Run            = [["ecs:RunTask"], ["arn:aws:ecs:eu-central-1:123456789012:task-definition/poller-test-reconcile:1"]]
+      Tag            = [["ecs:TagResource"], ["arn:aws:ecs:eu-central-1:123456789012:task/poller-test/*"]]
+      GiveItItsRoles = [["iam:PassRole"], ["arn:aws:iam::123456789012:role/task", "arn:aws:iam::123456789012:role/execution"]]
+    }
+    error_message = "The scheduler may run this task, and give it its two roles."
+  }
+
+  assert {
+    condition = (
+      jsondecode(aws_iam_role.scheduler[0].assume_role_policy).Statement[0].Principal.Service == "scheduler.amazonaws.com"
+      && jsondecode(aws_iam_role.scheduler[0].assume_role_policy).Statement[0].Condition.StringEquals["aws:SourceAccount"] == "123456789012"
+      && jsondecode(aws_iam_role_policy.scheduler[0].policy).Statement[0].Condition.ArnEquals["ecs:cluster"] == var.cluster.arn
+      && jsondecode(aws_iam_role_policy.scheduler[0].policy).Statement[2].Condition.StringEquals["iam:PassedToService"] == "ecs-tasks.amazonaws.com"
+    )
+    error_message = "Only the scheduler of this account, in this cluster, and only for tasks."
+  }
+}
+
+run "reconcile_sweeps" {
+  command = plan
+
+  variables {
+    reconcile = { schedule = "cron(0 3 * * ? *)", sweeps_bucket = true }
+  }
+
+  module {
+    source = "./modules/service"
+  }
+
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.reconcile[0].container_definitions)[0].command == ["reconcile", "--bucket", "s3://raw"]
+    error_message = "It lists the bucket where that is wanted."
+  }
+}
+
+run "reconcile_never" {
+  command = plan
+
+  variables {
+    reconcile = null
+  }
+
+  module {
+    source = "./modules/service"
+  }
+
+  assert {
+    condition     = length(aws_scheduler_schedule.reconcile) + length(aws_ecs_task_definition.reconcile) + length(aws_iam_role.scheduler) + length(aws_iam_role_policy.scheduler) == 0 && output.reconcile_task_definition == null
+    error_message = "Nothing of it is made."
   }
 }

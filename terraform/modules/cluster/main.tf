@@ -72,6 +72,7 @@ resource "aws_vpc_security_group_egress_rule" "instance" {
 }
 
 resource "aws_launch_template" "this" {
+  #checkov:skip=CKV_AWS_341: the service reads the spot notice, and a container is one hop further
   name_prefix            = "${var.name}-"
   description            = "A GPU instance of the cluster ${var.name}"
   image_id               = "resolve:ssm:${var.ami_parameter}"

@@ -1,6 +1,7 @@
 # Where the service's images are kept.
 
 resource "aws_ecr_repository" "this" {
+  #checkov:skip=CKV_AWS_136: S3's own key encrypts it, and the image has no secret in it
   name                 = var.name
   image_tag_mutability = "IMMUTABLE"
   force_delete         = var.is_disposable

@@ -27,22 +27,26 @@ locals {
     POLLER_WAIT_TIME_SECONDS     = tostring(var.wait_time_seconds)
   })
 
-  task = jsondecode(templatefile("${path.module}/../../../deploy/ecs/task-definition.json.tftpl", {
-    family               = var.name
-    image                = var.image
-    cpu_units            = var.cpu_units
-    memory_mib           = var.memory_mib
-    task_role_arn        = aws_iam_role.task.arn
-    execution_role_arn   = aws_iam_role.execution.arn
-    stop_timeout_seconds = var.stop_timeout_seconds
-    http_port            = var.http_port
+  # What both task definitions ask for.
+  common = {
+    image              = var.image
+    task_role_arn      = aws_iam_role.task.arn
+    execution_role_arn = aws_iam_role.execution.arn
     # As the image has them: its user, and a directory that this user owns.
     user        = "10001:10001"
     work_dir    = "/var/lib/poller"
     environment = local.environment
     log_group   = aws_cloudwatch_log_group.this.name
     region      = local.region
-  }))
+  }
+
+  task = jsondecode(templatefile("${path.module}/../../../deploy/ecs/task-definition.json.tftpl", merge(local.common, {
+    family               = var.name
+    cpu_units            = var.cpu_units
+    memory_mib           = var.memory_mib
+    stop_timeout_seconds = var.stop_timeout_seconds
+    http_port            = var.http_port
+  })))
 
   trust = jsonencode({
     Version = "2012-10-17"
@@ -156,6 +160,7 @@ resource "aws_iam_role_policy" "execution" {
 # --- the task ---
 
 resource "aws_cloudwatch_log_group" "this" {
+  #checkov:skip=CKV_AWS_158: CloudWatch's own key encrypts it
   name              = "/ecs/${var.name}"
   retention_in_days = var.log_retention_days
 }
@@ -277,4 +282,129 @@ resource "aws_ecs_service" "this" {
 
   # A task without its permissions would fail and be taken for a bad deployment.
   depends_on = [aws_iam_role_policy.task, aws_iam_role_policy.execution, aws_vpc_security_group_egress_rule.task]
+}
+
+# --- what fell between database, queue and dead-letter queue, on a schedule ---
+
+locals {
+  reconcile_count   = var.reconcile == null ? 0 : 1
+  reconcile_command = concat(["reconcile"], try(var.reconcile.sweeps_bucket, false) ? ["--bucket", "s3://${var.raw_bucket.name}"] : [])
+
+  reconcile = jsondecode(templatefile("${path.module}/../../../deploy/ecs/reconcile.json.tftpl", merge(local.common, {
+    family  = "${var.name}-reconcile"
+    command = local.reconcile_command
+  })))
+}
+
+# On Fargate: on the service's own capacity it would start a GPU instance each time.
+resource "aws_ecs_task_definition" "reconcile" {
+  count                    = local.reconcile_count
+  family                   = local.reconcile.family
+  requires_compatibilities = local.reconcile.requiresCompatibilities
+  network_mode             = local.reconcile.networkMode
+  cpu                      = local.reconcile.cpu
+  memory                   = local.reconcile.memory
+  task_role_arn            = local.reconcile.taskRoleArn
+  execution_role_arn       = local.reconcile.executionRoleArn
+  container_definitions    = jsonencode(local.reconcile.containerDefinitions)
+
+  runtime_platform {
+    cpu_architecture        = local.reconcile.runtimePlatform.cpuArchitecture
+    operating_system_family = local.reconcile.runtimePlatform.operatingSystemFamily
+  }
+
+  dynamic "volume" {
+    for_each = local.reconcile.volumes
+
+    content {
+      name = volume.value.name
+    }
+  }
+}
+
+resource "aws_iam_role" "scheduler" {
+  count = local.reconcile_count
+  name  = "${var.name}-scheduler"
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = "scheduler.amazonaws.com" }
+      Action    = "sts:AssumeRole"
+      Condition = { StringEquals = { "aws:SourceAccount" = data.aws_caller_identity.current.account_id } }
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "scheduler" {
+  count = local.reconcile_count
+  name  = "scheduler"
+  role  = aws_iam_role.scheduler[0].id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid       = "Run"
+        Effect    = "Allow"
+        Action    = ["ecs:RunTask"]
+        Resource  = [aws_ecs_task_definition.reconcile[0].arn]
+        Condition = { ArnEquals = { "ecs:cluster" = var.cluster.arn } }
+      },
+      {
+        Sid       = "Tag"
+        Effect    = "Allow"
+        Action    = ["ecs:TagResource"]
+        Resource  = ["${replace(var.cluster.arn, ":cluster/", ":task/")}/*"]
+        Condition = { StringEquals = { "ecs:CreateAction" = "RunTask" } }
+      },
+      {
+        Sid       = "GiveItItsRoles"
+        Effect    = "Allow"
+        Action    = ["iam:PassRole"]
+        Resource  = [aws_iam_role.task.arn, aws_iam_role.execution.arn]
+        Condition = { StringEquals = { "iam:PassedToService" = "ecs-tasks.amazonaws.com" } }
+      },
+    ]
+  })
+}
+
+resource "aws_scheduler_schedule" "reconcile" {
+  #checkov:skip=CKV_AWS_297: EventBridge's own key encrypts it, and there is no secret in it
+  count                        = local.reconcile_count
+  name                         = "${var.name}-reconcile"
+  description                  = "poller reconcile"
+  schedule_expression          = var.reconcile.schedule
+  schedule_expression_timezone = "UTC"
+
+  flexible_time_window {
+    mode = "OFF"
+  }
+
+  target {
+    arn      = var.cluster.arn
+    role_arn = aws_iam_role.scheduler[0].arn
+
+    ecs_parameters {
+      task_definition_arn = aws_ecs_task_definition.reconcile[0].arn
+      launch_type         = "FARGATE"
+      task_count          = 1
+      propagate_tags      = "TASK_DEFINITION"
+
+      network_configuration {
+        subnets          = var.subnet_ids
+        security_groups  = [aws_security_group.task.id]
+        assign_public_ip = false
+      }
+    }
+
+    # The next one comes soon enough.
+    retry_policy {
+      maximum_event_age_in_seconds = 1800
+      maximum_retry_attempts       = 3
+    }
+  }
+
+  depends_on = [aws_iam_role_policy.scheduler, aws_iam_role_policy.task, aws_iam_role_policy.execution]
 }

@@ -37,3 +37,8 @@ output "stop_timeout_seconds" {
   description = "The service is killed this long after SIGTERM, s"
   value       = one([for container in local.task.containerDefinitions : container.stopTimeout if container.name == "poller"])
 }
+
+output "reconcile_task_definition" {
+  description = "ARN of the task definition that the schedule runs, with its revision; null: none"
+  value       = one(aws_ecs_task_definition.reconcile[*].arn)
+}

@@ -223,3 +223,16 @@ variable "log_retention_days" {
     error_message = "log_retention_days must be one of those that CloudWatch offers, such as 1, 3, 5, 7, 14 or 30."
   }
 }
+
+variable "reconcile" {
+  description = "When `poller reconcile` runs, in UTC, as EventBridge Scheduler has it, such as rate(1 hours) or cron(0 * * * ? *), and whether it lists the whole bucket for uploads that were never announced; null: never"
+  type = object({
+    schedule      = string
+    sweeps_bucket = optional(bool, false)
+  })
+
+  validation {
+    condition     = var.reconcile == null ? true : can(regex("^(cron\\(([^ ]+ ){5}[^ ]+\\)|rate\\([1-9][0-9]* (hours?|days?)\\))$", var.reconcile.schedule))
+    error_message = "reconcile.schedule must be rate(1 hours), rate(N hours), rate(N days) or cron(minute hour day-of-month month day-of-week year): it announces what is idle for an hour, so more often finds nothing."
+  }
+}

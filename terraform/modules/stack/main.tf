@@ -115,6 +115,7 @@ module "service" {
   max_video_gib              = var.max_video_gib
   max_video_hours            = var.max_video_hours
   settings                   = var.settings
+  reconcile                  = var.reconcile
   scraper_security_group_ids = var.scraper_security_group_ids
   log_retention_days         = var.log_retention_days
 }

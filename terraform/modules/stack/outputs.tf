@@ -105,3 +105,8 @@ output "timing" {
     cluster_stop = module.cluster.stop_timeout_seconds
   }
 }
+
+output "reconcile_task_definition" {
+  description = "Task definition of `poller reconcile`, which the schedule runs; null: none"
+  value       = module.service.reconcile_task_definition
+}

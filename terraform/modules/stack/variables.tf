@@ -367,3 +367,12 @@ variable "capacity_minutes" {
   type        = number
   default     = 15
 }
+
+variable "reconcile" {
+  description = "When `poller reconcile` runs, in UTC, as EventBridge Scheduler has it, such as rate(1 hours) or cron(0 * * * ? *), and whether it lists the whole bucket for uploads that were never announced; null: never"
+  type = object({
+    schedule      = string
+    sweeps_bucket = optional(bool, false)
+  })
+  default = { schedule = "rate(1 hours)" }
+}
