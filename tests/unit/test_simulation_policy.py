@@ -136,15 +136,16 @@ def test_one_message_wakes_one_task(lag: int, is_counted: bool) -> None:
 
 
 def test_a_task_that_starts_is_no_reason_for_another() -> None:
-    """Although ECS has not counted it yet: the cooldown counts it."""
+    """Although ECS has not counted it yet. One that nothing is heard of for ten minutes is."""
     scaler = Scaler(POLICY)
     metrics = [Datum(1, 0, NONE)] * 20
-    desired = 0
+    desired, decided = 0, []
 
-    for minute in range(5):
+    for minute in range(11):
         desired = scaler.decide(minute * 60.0, metrics, desired, 0)
+        decided.append(desired)
 
-    assert desired == 1
+    assert decided == [1] * 10 + [2]
 
 
 def test_busy_tasks_whose_count_lags_wake_nobody() -> None:
