@@ -53,7 +53,7 @@ with tempfile.TemporaryDirectory() as made:
     make_samples(Path(made))
     sys.stdout.buffer.write((Path(made) / "cuts.mp4").read_bytes())
 """
-"""Makes a video of twelve seconds, in the image."""
+"""Makes a video of ten seconds, in the image."""
 
 
 def read_stack(environment: Environment) -> dict[str, Any]:
