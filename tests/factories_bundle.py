@@ -31,8 +31,13 @@ def names(*labels: str) -> dict[str, Any]:
     return {"id2label": dict(enumerate(labels)), "label2id": {x: i for i, x in enumerate(labels)}}
 
 
-def write_detector(directory: Path, family: str, *labels: str, seed: int = 0) -> Any:
-    """A random detector of `rt_detr_v2`, `d_fine` or `yolos`; returns the model."""
+def write_detector(
+    directory: Path, family: str, *labels: str, seed: int = 0, tokens: int = 10
+) -> Any:
+    """A random detector of `rt_detr_v2`, `d_fine` or `yolos`; returns the model.
+
+    `tokens` is how much a YOLOS detects at most.
+    """
     torch.manual_seed(seed)
     known = names(*(labels or ("person", "car", "dog")))
     model: Any
@@ -40,7 +45,7 @@ def write_detector(directory: Path, family: str, *labels: str, seed: int = 0) ->
         model = hf.YolosForObjectDetection(
             hf.YolosConfig(
                 hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-                image_size=[SIDE, SIDE], patch_size=16, num_detection_tokens=10,
+                image_size=[SIDE, SIDE], patch_size=16, num_detection_tokens=tokens,
                 use_mid_position_embeddings=False, **known,
             )
         )  # fmt: skip
@@ -77,7 +82,7 @@ def _query_detector(family: str, known: Mapping[str, Any]) -> Any:
 
 
 def write_classifier(directory: Path, *labels: str, seed: int = 0) -> Any:
-    """A random classifier of pictures, by the mean colour of each quarter; one label: a number."""
+    """A random classifier of pictures; with one label, a model that gives a number."""
     torch.manual_seed(seed)
     config = hf.ViTConfig(
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,

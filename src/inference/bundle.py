@@ -11,117 +11,15 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
-from pydantic import ValidationError as InvalidError
+from inference.manifest import MANIFEST, BundleError, Manifest, parse_manifest
 
-MANIFEST = "bundle.toml"
 SUFFIXES = frozenset({".json", ".safetensors", ".txt", ".md", ".model"})
 """What a model directory may hold: weights as plain numbers, and text. No pickle, no code."""
-PARTS = ("detector", "tracker", "attributes", "embedder")
 _MANIFEST_BYTES = 1 << 20
 _CONFIG_BYTES = 16 << 20
 _FILES_TABLE = re.compile(r"^\[files\][^\n]*\n(?:(?!\s*\[)[^\n]*(?:\n|\Z))*", re.MULTILINE)
-
-
-class BundleError(Exception):
-    """The bundle cannot be used; the message is one line that says what is wrong with what."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(" ".join(text.split()))  # also where a file's name has line breaks
-
-
-def _plain_path(text: str) -> str:
-    path = PurePosixPath(text)
-    if path.is_absolute() or ".." in path.parts or "\\" in text or not path.parts:
-        raise ValueError("leads out of the bundle")
-    if str(path) != text:
-        raise ValueError(f"is written {path}")
-    return text
-
-
-_Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-_Path = Annotated[str, AfterValidator(_plain_path)]
-_Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class DetectorPart(_Part):
-    """Object detection: which of the model's labels is a person, from which score on."""
-
-    model: _Path
-    labels: Annotated[list[str], Field(min_length=1)]
-    threshold: _Share = 0.5
-    """Of what may begin a track; the tracker's `low` is enough to go on with one."""
-
-
-class TrackerPart(_Part):
-    """ByteTrack's numbers, with its times in seconds instead of frames."""
-
-    low: _Share = 0.1
-    """Score from which a detection may go on with a track that would else be lost."""
-    overlap: _Share = 0.2
-    """Least IoU, weighted by the score, of a detection and the track it goes on with."""
-    keep_seconds: Annotated[float, Field(gt=0, le=60)] = 1.0
-    """How long a track lives without a detection."""
-
-
-class AttributePart(_Part):
-    """Image classification or regression on crops of persons."""
-
-    model: _Path
-    kind: Literal["label", "number"]
-    threshold: _Share = 0.0
-    """Of kind `label`: below this score there is no value."""
-    labels: dict[str, str] | None = None
-    """Of kind `label`: the model's word to the word that is stored; None: as they are."""
-    values: dict[str, float] | None = None
-    """Of kind `number`: what each of the model's labels is worth; None: it has one output."""
-    scale: float = 1.0
-    offset: float = 0.0
-    minimum: float = 0.0
-    maximum: float = 150.0
-    """A number outside is no value."""
-
-
-class EmbedderPart(_Part):
-    """The vision tower of CLIP or SigLIP."""
-
-    model: _Path
-
-
-class Manifest(_Part):
-    """What `bundle.toml` says."""
-
-    name: _Word
-    version: _Word
-    detector: DetectorPart | None = None
-    tracker: TrackerPart | None = None
-    attributes: dict[
-        Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")], AttributePart
-    ] = Field(default_factory=dict)
-    embedder: EmbedderPart | None = None
-    files: dict[_Path, Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]] = Field(
-        default_factory=dict
-    )
-
-    @property
-    def tracking(self) -> TrackerPart:
-        """The tracker's numbers, said or not."""
-        return self.tracker or TrackerPart()
-
-    def models(self) -> dict[str, str]:
-        """The model directory of each part that has one, by the part's name."""
-        parts: dict[str, DetectorPart | AttributePart | EmbedderPart | None] = {
-            "detector": self.detector,
-            **{f"attributes.{name}": part for name, part in self.attributes.items()},
-            "embedder": self.embedder,
-        }
-        return {name: part.model for name, part in parts.items() if part is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +49,7 @@ def read_bundle(root: Path) -> Bundle:
     Raises:
         BundleError: it is incomplete, altered, contradicts itself, or wants to run code.
     """
-    manifest = _read_manifest(_read_document(root))
+    manifest = parse_manifest(_read_document(root))
     for path, digest in manifest.files.items():
         _verify(root, path, digest)
     for part, model in manifest.models().items():
@@ -171,7 +69,7 @@ def seal_bundle(root: Path) -> int:
     """
     document = _read_document(root)
     document.pop("files", None)
-    manifest = _read_manifest(document)
+    manifest = parse_manifest(document)
     paths = sorted(
         {path for part, model in manifest.models().items() for path in _files_of(root, part, model)}
     )
@@ -204,44 +102,6 @@ def _read_document(root: Path) -> dict[str, Any]:
         return tomllib.loads(content.decode())
     except ValueError as error:  # of the encoding too
         raise BundleError(f"{MANIFEST}: {error}") from error
-
-
-def _read_manifest(document: dict[str, Any]) -> Manifest:
-    try:
-        manifest = Manifest.model_validate(document)
-    except InvalidError as error:
-        raise BundleError(f"{MANIFEST}: {_first_fault(error)}") from error
-    _check_parts(manifest)
-    return manifest
-
-
-def _first_fault(error: InvalidError) -> str:
-    fault = error.errors()[0]
-    where = ".".join(str(step) for step in fault["loc"] if step != "[key]")
-    if fault["type"] == "extra_forbidden":
-        parts = ", ".join(PARTS)
-        return f"{where}: unknown" if "." in where else f"{where}: no such part; parts are {parts}"
-    text = fault["msg"].removeprefix("Value error, ")
-    return f"{where}: {text[0].lower()}{text[1:]}"
-
-
-def _check_parts(manifest: Manifest) -> None:
-    if not manifest.models():
-        raise BundleError(f"{MANIFEST}: has no part with a model")
-    if manifest.detector is None:
-        for name in ("tracker", "attributes"):
-            if getattr(manifest, name):
-                raise BundleError(f"{MANIFEST}: {name}: needs a detector, whose boxes it reads")
-    elif manifest.tracking.low > manifest.detector.threshold:
-        raise BundleError(f"{MANIFEST}: tracker.low: is above detector.threshold")
-    for name, kind in (("age", "number"), ("gender", "label")):
-        part = manifest.attributes.get(name)
-        if part is not None and part.kind != kind:
-            raise BundleError(f"{MANIFEST}: attributes.{name}.kind: must be {kind}")
-    for name, part in manifest.attributes.items():
-        wrong = "values" if part.kind == "label" else "labels"
-        if getattr(part, wrong) is not None:
-            raise BundleError(f"{MANIFEST}: attributes.{name}.{wrong}: not of kind {part.kind}")
 
 
 def _inside(root: Path, path: str) -> Path:

@@ -21,7 +21,7 @@ from tests.factories_bundle import (
     write_embedder,
 )
 
-from inference.bundle import BundleError
+from inference.manifest import BundleError
 from inference.models.loaded import Models
 from inference.models.pixels import Preparation
 
@@ -213,6 +213,30 @@ def test_what_is_no_number_is_no_value(tmp_path: Path) -> None:
     assert (len(found.scores), found.invalid) == (0, queries)
     assert [part.read([picture])[0].invalid for part in models.attributes.values()] == [True, True]
     assert models.embedder.embed([picture]) == [None]
+    assert models.look([picture])[0].invalid == 0  # nobody is found whom it could embed
+
+
+def test_a_crowd_is_cut_to_the_best_two_hundred(tmp_path: Path) -> None:
+    """The others are counted."""
+    write_detector(tmp_path / "detector", "yolos", "person", tokens=230)
+    detector = Models.load(write_bundle(tmp_path, DETECTOR), CPU).detector
+    assert detector is not None
+
+    (found,) = detector.detect([make_picture()], 0.0)
+
+    assert (len(found.scores), found.crowded) == (200, 30 - found.invalid)
+    assert (np.diff(found.scores) <= 0).all()
+
+
+def test_a_model_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    """By the size of its weights, before the memory is gone."""
+    write_embedder(tmp_path / "embedder", "clip")
+    bundle = write_bundle(tmp_path, EMBEDDER)
+    with (tmp_path / "embedder" / "model.safetensors").open("ab") as weights:
+        weights.truncate(1 << 42)  # sparse: it takes no room
+
+    with pytest.raises(BundleError, match="embedder: its weights are 4398046511104 bytes, cpu has"):
+        Models.load(bundle, CPU)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])

@@ -106,6 +106,20 @@ def test_frames_of_several_videos_may_be_seen_at_once(bundle: Bundle) -> None:
         np.testing.assert_array_equal(sight.vectors, alone.vectors)
 
 
+def test_vectors_without_a_direction_are_counted(bundle: Bundle) -> None:
+    """The persons are there all the same, with what else was read off them."""
+    models = Models.load(bundle, torch.device("cpu"))
+    assert models.embedder is not None
+    for weight in models.embedder.network.parameters():
+        weight.fill_(float("nan"))
+    picture = torch.from_numpy(paint((RED, (1, 2, 3, 6)), (BLUE, (5, 1, 7, 6))))
+
+    (sight,) = models.look([picture.permute(2, 0, 1)])
+
+    assert (sight.vectors, sight.invalid) == ([None, None], 2)
+    assert [reading.text for reading in sight.readings["gender"]] == ["male", "female"]
+
+
 async def test_a_bundle_without_a_detector_finds_nobody(tmp_path: Path) -> None:
     """It is told so, and the video is not even opened."""
     write_embedder(tmp_path / "embedder", "clip")

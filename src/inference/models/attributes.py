@@ -7,7 +7,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from inference.bundle import AttributePart, Bundle, BundleError, labels_of
+from inference.bundle import Bundle, labels_of
+from inference.manifest import AttributePart, BundleError
 from inference.models.batches import in_batches
 from inference.models.pixels import Preparation
 from inference.models.weights import import_transformers, load_model

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from inference.bundle import Bundle, BundleError, EmbedderPart, read_json
+from inference.bundle import Bundle, read_json
+from inference.manifest import BundleError, EmbedderPart
 from inference.models.batches import in_batches
 from inference.models.pixels import Preparation
 from inference.models.weights import import_transformers, load_model

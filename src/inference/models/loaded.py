@@ -26,6 +26,8 @@ class Sight:
     """By the attribute's name; an empty reading where the crop shows too little."""
     vectors: Sequence[npt.NDArray[np.float32] | None]
     """float32 [D], length 1; None where there is no embedder, or it gave no direction."""
+    invalid: int
+    """How many crops the embedder gave no direction for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +82,14 @@ class Models:
         flat = [crop for each in crops for crop in each if crop is not None]
         readings = {name: iter(part.read(flat)) for name, part in self.attributes.items()}
         vectors = iter(self.embedder.embed(flat) if self.embedder is not None else [])
-        return [
-            Sight(
-                found,
-                {
-                    name: [Reading() if crop is None else next(read) for crop in each]
-                    for name, read in readings.items()
-                },
-                [None if crop is None else next(vectors, None) for crop in each],
-            )
-            for found, each in zip(persons, crops, strict=True)
-        ]
+        sights = []
+        for found, each in zip(persons, crops, strict=True):
+            read = {
+                name: [Reading() if crop is None else next(part) for crop in each]
+                for name, part in readings.items()
+            }
+            seen = [None if crop is None else next(vectors, None) for crop in each]
+            shown = sum(crop is not None for crop in each) if self.embedder is not None else 0
+            lacking = shown - sum(vector is not None for vector in seen)
+            sights.append(Sight(found, read, seen, lacking))
+        return sights

@@ -6,7 +6,8 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from inference.bundle import Bundle, BundleError, read_json
+from inference.bundle import Bundle, read_json
+from inference.manifest import BundleError
 from inference.models.resampling import FILTERS, resize
 
 _FILE = "preprocessor_config.json"

@@ -6,7 +6,8 @@ from typing import Any
 import psutil
 import torch
 
-from inference.bundle import Bundle, BundleError
+from inference.bundle import Bundle
+from inference.manifest import BundleError
 
 _QUIET = {
     "HF_HUB_OFFLINE": "1",

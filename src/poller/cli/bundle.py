@@ -13,7 +13,8 @@ import torch
 from pydantic import ByteSize
 from rich.console import Console
 
-from inference.bundle import Bundle, BundleError, read_bundle
+from inference.bundle import Bundle, read_bundle
+from inference.manifest import BundleError
 from inference.models.loaded import Models
 from poller.errors import SettingsError
 

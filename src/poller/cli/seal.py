@@ -4,7 +4,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from inference.bundle import MANIFEST, BundleError, seal_bundle
+from inference.bundle import seal_bundle
+from inference.manifest import MANIFEST, BundleError
 from poller.errors import SettingsError
 
 

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from inference.bundle import BundleError, DetectorPart, Manifest, read_bundle
+from inference.bundle import read_bundle
 from inference.decode import Decoding, Limits, Request
 from inference.errors import DecoderFailedError, VideoRejectedError
 from inference.events import Embedding, Event
 from inference.forkserver import ForkServer
 from inference.frames import FrameBatch
+from inference.manifest import BundleError, DetectorPart, Manifest
 from inference.models.loaded import Models, Sight
 from inference.persons import Persons
 from inference.slabs import Slabs
@@ -87,10 +88,12 @@ async def _run(models: Models, persons: Persons, video: Path, fps: float) -> _Ou
                 for pts_ms, sight in zip(part.pts_ms.tolist(), sights, strict=True):
                     persons.push(pts_ms, sight.persons, sight.readings, sight.vectors)
                 outcome.frames += len(sights)
+                outcome.invalid += sum(sight.invalid for sight in sights)
                 decoding.release(part)
             end_ms = 0.0 if decoding.finished is None else decoding.finished.end_ms
     outcome.events, outcome.embeddings = persons.finish(end_ms)
-    outcome.crowded, outcome.invalid = persons.crowded, persons.invalid
+    outcome.crowded = persons.crowded
+    outcome.invalid += persons.invalid
     return outcome
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from inference.bundle import Bundle, BundleError, read_bundle, seal_bundle
+from inference.bundle import Bundle, read_bundle, seal_bundle
+from inference.manifest import BundleError
 
 MANIFEST = """\
 name = "people"
