@@ -24,7 +24,18 @@ from poller.postgres.pool import connect
 from poller.postgres.reports import Reports, Row
 from poller.submission import Submission
 
-COMMANDS = ("run", "migrate", "submit", "status", "search", "redrive", "demo", "local", "doctor")
+COMMANDS = (
+    "run",
+    "migrate",
+    "submit",
+    "status",
+    "search",
+    "redrive",
+    "demo",
+    "local",
+    "doctor",
+    "simulate",
+)
 QUICK = {"lease_seconds": "6", "heartbeat_seconds": "2", "visibility_seconds": "60"}
 
 

@@ -4,7 +4,6 @@ Its data is thrown away when it stops, so it writes without fsync.
 """
 
 import asyncio
-import asyncio
 import importlib.util
 import os
 import pwd
