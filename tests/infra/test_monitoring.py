@@ -137,6 +137,26 @@ def test_a_rule_keeps_environments_apart(expression: Expression) -> None:
     assert not re.search(r"\b(?:sum|max|min|avg|count)\s*\(", expression.text)
 
 
+def test_cloudwatch_names_the_same_sections() -> None:
+    """Its alarms tell of what Prometheus cannot see, and lead to the same runbook."""
+    told = (ROOT / "terraform/modules/alarms/main.tf").read_text("utf-8")
+    named = re.findall(r"Runbook: ([\w -]+)\.", told)
+
+    assert len(named) >= 7
+    assert [name for name in named if section(name.lower().replace(" ", "-")) is None] == []
+
+
+@needs_promtool
+def test_what_the_runbook_asks_is_parsed(tmp_path: Path) -> None:
+    """Its queries beside the alerts, too, and they name what is exported."""
+    fences = re.findall(r"```promql\n(.*?)```", RUNBOOK, re.DOTALL)
+    asked = [Expression("runbook", text) for text in fences]
+
+    assert len(asked) > len(alerts())
+    assert is_parsed(asked, tmp_path)
+    assert set().union(*(unknown(one.text) for one in asked)) == set()
+
+
 @needs_promtool
 def test_every_expression_of_the_dashboard_is_parsed(tmp_path: Path) -> None:
     """With its variables filled in."""

@@ -43,7 +43,7 @@ locals {
       operator    = "GreaterThanOrEqualToThreshold", threshold = var.depth, period = 60, periods = 5
     }
     age = {
-      description = "The oldest message is too old. Runbook: a message is old."
+      description = "The oldest message is too old. Runbook: messages are old."
       uses        = ["age"], expression = "age + 0"
       operator    = "GreaterThanOrEqualToThreshold", threshold = var.age_seconds, period = 60, periods = 5
     }
@@ -58,7 +58,7 @@ locals {
       operator    = "GreaterThanThreshold", threshold = 100, period = 60, periods = var.capacity_minutes
     }
     no-progress = {
-      description = "Messages wait and none is finished. Runbook: nothing makes progress."
+      description = "Messages wait and none is finished. Runbook: no progress."
       uses        = ["visible", "deleted"], expression = "IF(visible > 0 AND FILL(deleted, 0) < 1, 1, 0)"
       operator    = "GreaterThanOrEqualToThreshold", threshold = 1, period = 300, periods = var.no_progress_minutes / 5
     }
