@@ -75,6 +75,8 @@ def test_recorded_uploads_under_an_applied_policy(tmp_path: Path) -> None:
         (["--max-tasks", "0"], "must be 1 to 1000"),
         (["--quiet", "310"], "whole minutes"),
         (["--per-hour", "1000000"], "take too long"),
+        (["--instance-start", "inf", "--spread", "0.1"], "instance_start_seconds must be a number"),
+        (["--acceptable-wait", "nan"], "acceptable_wait_seconds must be a number"),
         (["--policy", "missing.json"], "missing.json cannot be read"),
     ],
 )

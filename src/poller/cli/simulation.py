@@ -1,7 +1,8 @@
 """What `poller simulate` does with its options, and how it shows what comes of them."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from math import isfinite
 from pathlib import Path
 from typing import TypeVar
 
@@ -64,6 +65,7 @@ def simulate(asked: Asked, *, plot: Path | None, as_json: bool) -> None:
     Raises:
         SettingsError: an option, a file or a line of it cannot be.
     """
+    _check_finite(asked)
     if plot is not None and plot.suffix != ".svg":
         raise SettingsError([f"--plot: {plot} must end in .svg; a browser opens it"])
     policy = _read_policy(asked)
@@ -112,6 +114,15 @@ def _read_policy(asked: Asked) -> Policy:
     if faults:
         raise SettingsError(faults)
     return replace(policy, terms=terms)
+
+
+def _check_finite(asked: Asked) -> None:
+    numbers = {field.name: getattr(asked, field.name) for field in fields(asked)}
+    endless = [
+        name for name, value in numbers.items() if isinstance(value, float) and not isfinite(value)
+    ]
+    if endless:
+        raise SettingsError([f"{name} must be a number that ends" for name in endless])
 
 
 def _either(given: _Number | None, other: _Number) -> _Number:
