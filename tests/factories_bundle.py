@@ -49,6 +49,8 @@ def write_detector(
                 use_mid_position_embeddings=False, **known,
             )
         )  # fmt: skip
+        # They begin as zeros: all would detect the same.
+        torch.nn.init.normal_(model.vit.embeddings.detection_tokens, std=3.0)
         processor: Any = hf.YolosImageProcessorPil(size={"shortest_edge": 64, "longest_edge": 128})
     else:
         model = _query_detector(family, known)

@@ -17,6 +17,8 @@ from inference.manifest import MANIFEST, BundleError, Manifest, parse_manifest
 
 SUFFIXES = frozenset({".json", ".safetensors", ".txt", ".md", ".model"})
 """What a model directory may hold: weights as plain numbers, and text. No pickle, no code."""
+_ELSEWHERE = frozenset({"transformers_weights", "use_pretrained_backbone", "quantization_config"})
+"""What in a `config.json` sends transformers to other files, or to packages that unpack weights."""
 _MANIFEST_BYTES = 1 << 20
 _CONFIG_BYTES = 16 << 20
 _FILES_TABLE = re.compile(r"^\[files\][^\n]*\n(?:(?!\s*\[)[^\n]*(?:\n|\Z))*", re.MULTILINE)
@@ -177,8 +179,11 @@ def _check_weights(root: Path, model: str, manifest: Manifest) -> None:
 def _check_config(root: Path, part: str, model: str, manifest: Manifest) -> None:
     path = f"{model}/config.json"
     config = read_json(root / path, path)
-    if "auto_map" in config:
-        raise BundleError(f"{path}: wants to run code of its own (auto_map)")
+    for key, value in _walk_config(config):
+        if key == "auto_map" or (key.endswith("attn_implementation") and "/" in str(value)):
+            raise BundleError(f"{path}: wants to run code of its own ({key})")
+        if key in _ELSEWHERE and value:
+            raise BundleError(f"{path}: {key}: weights are in model.safetensors, in full, or not")
     labels = set(labels_of(config).values())
     for label in _labels_wanted(part, manifest):
         if label not in labels:
@@ -190,6 +195,18 @@ def _check_config(root: Path, part: str, model: str, manifest: Manifest) -> None
         raise BundleError(f"{part}.values: lacks the model's label {min(lacking)!r}")
     if attribute.kind == "number" and attribute.values is None and len(labels) != 1:
         raise BundleError(f"{part}: the model has {len(labels)} outputs, and no values for them")
+
+
+def _walk_config(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every key at every depth: a model's parts have configurations of their own."""
+    waiting: list[Any] = [config]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            yield from part.items()
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
 
 
 def read_json(path: Path, name: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Real checkpoints through the parts of a bundle, against transformers itself."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,7 @@ def test_only_the_labels_that_are_wanted_are_seen(tmp_path: Path, family: str) -
         likely[likely.argmax(-1) == 1, 1] if family == "yolos" else logits[:, 1].sigmoid()
     ).sort(descending=True)[0]
     np.testing.assert_allclose(everybody.scores, persons, rtol=1e-6)
+    assert 0 < len(persons) < (10 if family == "yolos" else 13)
     assert some.scores.tolist() == [score for score in everybody.scores if score >= middle]
 
 
@@ -279,6 +281,10 @@ def _spoil_weights(directory: Path, name: str, value: torch.Tensor | None) -> No
 
 
 SPOILT = {
+    "backbone that is elsewhere": (
+        lambda d: _rewrite_config(d, model_type="rt_detr", backbone="a/b", backbone_config=None),
+        "attributes.gender: does not load",
+    ),
     "no such model": (
         lambda d: _rewrite_config(d, model_type="tvrage"),
         "attributes.gender: does not load",
@@ -302,6 +308,12 @@ SPOILT = {
     "nearest neighbour": (
         lambda d: (d / "preprocessor_config.json").write_text('{"resample": 0, "size": 8}'),
         "resample 0 is none of",
+    ),
+    "padding": (
+        lambda d: hf.YolosImageProcessorPil(pad_size={"height": 99, "width": 99}).save_pretrained(
+            d
+        ),
+        "do_resize must be true, and pad_size not set",
     ),
     "no fixed size": (
         lambda d: hf.YolosImageProcessorPil().save_pretrained(d),
@@ -339,6 +351,18 @@ def test_an_embedder_of_an_unknown_family_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(BundleError, match="embedder: vit is not known; known are clip"):
         Models.load(write_bundle(tmp_path, EMBEDDER), CPU)
+
+
+def test_without_the_packages_it_says_which_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service itself does not need them."""
+    write_embedder(tmp_path / "embedder", "clip")
+    bundle = write_bundle(tmp_path, EMBEDDER)
+    monkeypatch.setitem(sys.modules, "transformers", None)  # what Python does not find
+
+    with pytest.raises(BundleError, match=r"transformers: pip install 'video-poller\[models\]'"):
+        Models.load(bundle, CPU)
 
 
 def test_the_command_says_what_is_in_a_bundle(tmp_path: Path) -> None:

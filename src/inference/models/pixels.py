@@ -47,7 +47,7 @@ class Preparation:
 
     @classmethod
     def _parse(cls, said: Mapping[str, Any]) -> Self:
-        if not said.get("do_resize", True) or said.get("pad_size"):
+        if not said.get("do_resize", True) or (said.get("do_pad") and said.get("pad_size")):
             raise ValueError("do_resize must be true, and pad_size not set")
         resample = said.get("resample", 2)
         if resample not in FILTERS:

@@ -2,13 +2,14 @@
 
 import json
 import pickle
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from inference.bundle import Bundle, read_bundle, seal_bundle
-from inference.manifest import BundleError
+from inference.manifest import BundleError, DetectorPart, TrackerPart, parse_manifest
 
 MANIFEST = """\
 name = "people"
@@ -214,6 +215,22 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: _set_config(r, {"auto_map": {"AutoModel": "x--y"}}),
         "gender/config.json: wants to run code",
     ),
+    "code by name in a part": (
+        lambda r: _set_config(r, {"vision_config": {"auto_map": {"AutoModel": "x--y"}}}),
+        "gender/config.json: wants to run code",
+    ),
+    "attention from elsewhere": (
+        lambda r: _set_config(r, {"parts": [{"_attn_implementation": "owner/kernels"}]}),
+        "gender/config.json: wants to run code",
+    ),
+    "weights from elsewhere": (
+        lambda r: _set_config(r, {"transformers_weights": "../../other.safetensors"}),
+        "gender/config.json: transformers_weights: weights are in",
+    ),
+    "backbone from elsewhere": (
+        lambda r: _set_config(r, {"backbone": "a/b", "use_pretrained_backbone": True}),
+        "gender/config.json: use_pretrained_backbone: weights are in",
+    ),
     "config is a list": (lambda r: _set_config(r, []), "gender/config.json: is not a JSON object"),
     "another label": (
         lambda r: _set_config(r, {"id2label": {"0": "F", "1": "M"}}),
@@ -292,3 +309,21 @@ def test_hidden_files_are_left_alone(tmp_path: Path) -> None:
     (root / "age" / ".cache" / "lock.bin").write_bytes(b"")
 
     assert isinstance(read_bundle(root), Bundle)
+
+
+def test_the_documents_example_is_a_manifest() -> None:
+    """With the defaults that it names."""
+    text = (Path(__file__).parents[3] / "docs" / "bundles.md").read_text("utf-8")
+    example = text.split("```toml\n")[1].split("```")[0]
+
+    manifest = parse_manifest(tomllib.loads(example))
+
+    assert manifest.tracker == TrackerPart()
+    assert manifest.detector is not None
+    assert manifest.detector == DetectorPart(model="detector", labels=["person"])
+    assert manifest.models().keys() == {
+        "detector",
+        "attributes.gender",
+        "attributes.age",
+        "embedder",
+    }
