@@ -324,6 +324,22 @@ def test_limits_of_a_thousand_a_minute() -> None:
     assert [limit.share for limit in limits] == sorted((x.share for x in limits), reverse=True)
 
 
+def test_dollars_are_hours_times_their_prices() -> None:
+    """Spot and on demand apart; the work's part of them is what was busy."""
+    bill = Bill(spot_seconds=7200, on_demand_seconds=3600, busy_seconds=5400)
+    outcome = Outcome(
+        Arrivals(np.zeros(2), np.ones(2)), np.array([60.0, 700.0]), [], bill, seconds=7200
+    )
+
+    summary = summarize(outcome, shipped_policy(Terms()), Prices(on_demand=1.0, spot=0.25))
+
+    assert (summary.spot_hours, summary.on_demand_hours) == (2, 1)
+    assert summary.dollars == pytest.approx(1.5)
+    assert summary.dollars_per_upload == pytest.approx(0.75)
+    assert summary.busy == pytest.approx(0.5)
+    assert summary.in_time == pytest.approx(0.5)
+
+
 def test_no_upload_is_a_run_too() -> None:
     """Nothing is started, and nothing is said of waits."""
     outcome = simulate(np.array([]), np.array([]))

@@ -88,9 +88,9 @@ def summarize(outcome: Outcome, policy: Policy, prices: Prices) -> Summary:
         dollars_per_upload=dollars / max(1, uploads),
         instance_starts=bill.starts,
         spot_losses=bill.losses,
-        peak_visible=max(sample.visible for sample in outcome.samples),
-        peak_in_flight=max(sample.in_flight for sample in outcome.samples),
-        peak_tasks=max(sample.tasks for sample in outcome.samples),
+        peak_visible=max((sample.visible for sample in outcome.samples), default=0),
+        peak_in_flight=max((sample.in_flight for sample in outcome.samples), default=0),
+        peak_tasks=max((sample.tasks for sample in outcome.samples), default=0),
     )
 
 
