@@ -23,6 +23,7 @@ from tests.factories_bundle import (
 )
 
 from inference.manifest import BundleError
+from inference.models.batches import in_batches
 from inference.models.loaded import Models
 from inference.models.pixels import Preparation
 
@@ -241,14 +242,12 @@ def test_a_model_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         Models.load(bundle, CPU)
 
 
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_batch_mates_change_no_bit(tmp_path: Path, batch_size: int) -> None:
+def test_batch_mates_change_no_bit(tmp_path: Path) -> None:
     """Each picture alone, and among others: the same numbers."""
     write_detector(tmp_path / "detector", "rt_detr_v2")
     write_classifier(tmp_path / "gender", "f", "m")
     write_embedder(tmp_path / "embedder", "clip")
-    bundle = write_bundle(tmp_path, DETECTOR, GENDER, EMBEDDER)
-    models = Models.load(bundle, CPU, batch_size=batch_size)
+    models = Models.load(write_bundle(tmp_path, DETECTOR, GENDER, EMBEDDER), CPU)
     assert models.detector is not None
     assert models.embedder is not None
     pictures = [make_picture(seed=seed) for seed in range(6)]
@@ -265,6 +264,22 @@ def test_batch_mates_change_no_bit(tmp_path: Path, batch_size: int) -> None:
         np.testing.assert_array_equal(together[0][at].scores, alone.scores)
         assert together[1][at] == models.attributes["gender"].read([picture])[0]
         np.testing.assert_array_equal(together[2][at], models.embedder.embed([picture])[0])
+
+
+def test_every_batch_has_one_size() -> None:
+    """The last one is filled up, and what fills it gives no result."""
+    pictures = [torch.full((1, 1, 1), float(at)) for at in range(6)]
+    shapes = []
+
+    def run(batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        shapes.append(tuple(batch.shape))
+        return (batch[:, 0, 0, 0],)
+
+    results = [float(result) for (result,) in in_batches(pictures, 4, run)]
+
+    assert results == [0, 1, 2, 3, 4, 5]
+    assert shapes == [(4, 1, 1, 1)] * 2
+    assert list(in_batches([], 4, run)) == []
 
 
 def _rewrite_config(directory: Path, **changes: object) -> None:

@@ -39,6 +39,7 @@ def test_an_appearance_is_one_event() -> None:
     persons.push(0, NOBODY, {}, [])
     see(persons, 200, {}, score=0.7)
     see(persons, 400, {}, score=0.8)
+    see(persons, 500, {}, score=0.6)
     persons.push(600, NOBODY, {}, [])
 
     (event,), embeddings = persons.finish(800)
