@@ -33,6 +33,10 @@ check: setup ## Check format, lint, types and import contracts
 chaos: setup ## Kill workers and cut connections for SECONDS, and count what was lost (SEED repeats)
 	$(BIN)/python -m chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
+.PHONY: soak
+soak: setup ## Analyse VIDEOS small videos (1,000) and look whether anything grows
+	$(BIN)/python -m chaos.soak --videos $(or $(VIDEOS),1000)
+
 bench: setup ## Measure speed and memory against the baselines
 	$(BIN)/python -m bench
 

@@ -51,10 +51,11 @@ def run(settings: Settings) -> None:
     logs.configure(settings.log_level, settings.log_format)
     for name, meant in find_unknown(os.environ).items():
         log.warning("setting.unknown", name=name, nearest=meant)
-    asyncio.run(_serve(settings))
+    asyncio.run(serve(settings))
 
 
-async def _serve(settings: Settings) -> None:
+async def serve(settings: Settings) -> None:
+    """Start, work until told to stop, and drain. Raises as `run` does."""
     async with AsyncExitStack() as stack:
         consumer = await _startup(settings, stack)
         _stop_on_signal(consumer)
