@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.factories_video import make_request, make_slabs, make_video
+from tests.factories_video import find_decoders, make_request, make_slabs, make_video
 
 from inference import forkserver
 from inference.decode import Decoding, Limits, Request
@@ -65,10 +65,12 @@ async def test_decoders_share_nothing_of_their_own(tmp_path: Path, server: ForkS
         Decoding(server, first, LIMITS, slabs) as early,
         Decoding(server, second, LIMITS, more) as late,
     ):
+        seen = find_decoders(first.path), find_decoders(second.path)
         ours = inherited(early.pid), inherited(late.pid)
         frames = [await count_frames(early), await count_frames(late)]
 
     assert frames == [240, 240]
+    assert seen == ([early.pid], [late.pid])
     pipes = [{target for target in found if "pipe" in target} for found in ours]
     assert [len(found) for found in pipes] == [2, 2]
     assert not pipes[0] & pipes[1]
