@@ -5,7 +5,7 @@ TORCH := torch==2.13.0
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test check chaos bench promtool infra image-check deploy sbom audit help
+.PHONY: setup demo test check chaos bench promtool infra checkov image-check deploy sbom audit help
 
 setup: .venv/.installed ## Make .venv with everything in it
 
@@ -64,7 +64,19 @@ build/.tools: .venv/.installed constraints.txt deploy/ecs/installed.py
 promtool: setup
 	-@deploy/prometheus/install $(BIN)
 
-infra: promtool
+infra: setup promtool ## Check terraform/ and deploy/, and apply them to an emulator of AWS
+	@if command -v terraform; then terraform/check; else echo 'make infra: terraform is not installed: its checks are skipped, and pytest names its tests'; fi
+	$(BIN)/pytest --dist loadfile tests/infra
+
+# Apart from `infra`: it takes as long to install as all else there to run.
+checkov: build/.checkov ## Check terraform/ against checkov's rules; each exception has its reason beside it
+	build/checkov/bin/checkov --directory terraform --framework terraform --skip-path terraform/tests \
+		--compact --quiet --skip-download
+
+build/.checkov:
+	$(PYTHON) -m venv build/checkov
+	build/checkov/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
+	touch $@
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -9,6 +9,8 @@ import sys
 from typing import Any
 
 from moto.applicationautoscaling import responses as scaling
+from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.models import security_groups
 from moto.server import ThreadedMotoServer
 from moto.sqs import models as sqs
 
@@ -44,13 +46,21 @@ class PolicedQueue(sqs.Queue):
         self.redrive_allow_policy = self.redrive_allow_policy or None
 
 
+class UnknownRuleError(EC2ClientError):
+    """What EC2 says of a rule that is not there (any more), so that revoking can be repeated."""
+
+    def __init__(self) -> None:
+        super().__init__("InvalidSecurityGroupRuleId.NotFound", "The rule does not exist")
+
+
 def serve() -> None:
     """Answer until standard input ends."""
     # Otherwise there is no policy of AWS's own to attach to a role.
     os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"
-    # moto finds both by these names.
+    # moto finds them by these names.
     scaling.ApplicationAutoScalingResponse = TaggedScaling  # type: ignore[misc]
     sqs.Queue = PolicedQueue  # type: ignore[misc]
+    security_groups.InvalidPermissionNotFoundError = UnknownRuleError  # type: ignore[assignment,attr-defined]
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     sys.stdout.write(f"{server.get_host_and_port()[1]}\n")

@@ -9,10 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [
-    pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed"),
-    pytest.mark.xdist_group("terraform"),  # each process takes half a gigabyte
-]
+pytestmark = pytest.mark.skipif(
+    shutil.which("terraform") is None, reason="terraform is not installed"
+)
 
 FAULTS = {
     "misspelt argument": (
@@ -135,6 +134,16 @@ SLIPS = {
         "service",
         '["secretsmanager:GetSecretValue"]',
         '["secretsmanager:*"]',
+    ),
+    "reconcile starts a GPU instance": (
+        "service",
+        'launch_type         = "FARGATE"',
+        'launch_type         = "EC2"',
+    ),
+    "the scheduler hands over any role": (
+        "service",
+        "Resource  = [aws_iam_role.task.arn, aws_iam_role.execution.arn]",
+        'Resource  = ["*"]',
     ),
     "sleep takes missing data for quiet": (
         "scaling",
