@@ -69,7 +69,10 @@ class _Server:
 
     def _kill(self, tether: socket.socket, pid: int) -> None:
         """The other end was closed. The number still is the decoder's: it is not reaped yet."""
-        self._selector.unregister(tether)
+        try:
+            self._selector.unregister(tether)
+        except ValueError:  # reaped in the same round, and closed
+            return
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
 

@@ -1,5 +1,6 @@
 """The fork server: what its decoders share, and what becomes of them when it fails."""
 
+import asyncio
 import os
 import select
 import signal
@@ -75,8 +76,9 @@ async def test_decoders_share_nothing_of_their_own(tmp_path: Path, server: ForkS
     assert [len(found) for found in pipes] == [2, 2]
     assert not pipes[0] & pipes[1]
     for found in ours:
-        rest = {target.split(":")[0].split(" ")[0] for target in found} - {"pipe"}
-        assert rest <= {"/memfd", str(first.path), str(second.path)}
+        kinds = [target.split(":")[0] for target in found]
+        assert kinds.count("/memfd") == 2  # its frames and its log
+        assert not {"socket", "anon_inode"} & set(kinds)
     slabs.close()
     more.close()
 
@@ -131,6 +133,25 @@ async def test_the_server_hangs(
 
     assert ended == [orphan]
     assert frames == [240, 240]
+    slabs.close()
+
+
+async def test_an_end_by_itself_and_by_us(tmp_path: Path, server: ForkServer) -> None:
+    """A decoder that ends at the very moment at which it is ended costs nobody anything."""
+    request, slabs = make_request(make_long_video(tmp_path)), make_slabs()
+
+    async with Decoding(server, request, LIMITS, slabs) as decoding:
+        found = find_server()
+        found.suspend()  # it hears of both at once
+        decoder = os.pidfd_open(decoding.pid)
+        os.kill(decoding.pid, signal.SIGKILL)
+        select.select([decoder], [], [], 30)
+        os.close(decoder)
+        asyncio.get_running_loop().call_later(0.5, found.resume)
+    frames = await decoding_anew(server, request, slabs)
+
+    assert frames == 240
+    assert find_server() == found
     slabs.close()
 
 
