@@ -102,6 +102,8 @@ def probe(path: Path, max_seconds: float, tick: Callable[[], None]) -> Probe:
         stream = admit_stream(container)
         stream.codec_context.thread_count = 1
         header_seconds = (container.duration or 0) / av.time_base
+        if "matroska" in container.format.name:  # there it is the time of the end
+            header_seconds -= (container.start_time or 0) / av.time_base
         if header_seconds > max_seconds:
             raise VideoRejectedError(
                 "too_long", f"{header_seconds:.1f} s, at most {max_seconds:g} s are allowed"

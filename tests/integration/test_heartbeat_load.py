@@ -22,6 +22,16 @@ INTERVAL = 2.0
 BEATS = 4
 POLLS = 10
 DECODER_NICENESS = 5
+BURN = """
+import os, sys, threading
+os.nice(int(sys.argv[1]))
+def burn():
+    while True: pass
+if sys.stdin.buffer.read(4):
+    threading.Thread(target=burn, daemon=True).start()
+    sys.stdin.buffer.read()
+"""
+"""It burns from when it is told to until whoever told it is gone."""
 
 
 @dataclass(slots=True)
@@ -67,17 +77,22 @@ class NotedQueue(Queue):
 @asynccontextmanager
 async def burning() -> AsyncIterator[None]:
     """Two processes for each core that never rest: one as nice as a decoder, one not nice."""
-    burn = "import os, sys; os.nice(int(sys.argv[1]))\nwhile True: pass"
     burners = [
-        await asyncio.create_subprocess_exec(sys.executable, "-c", burn, str(niceness))
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", BURN, str(niceness)), stdin=asyncio.subprocess.PIPE
+        )
         for niceness in (0, DECODER_NICENESS)
         for _ in os.sched_getaffinity(0)
     ]
+    for burner in burners:  # now that all are there: while some burn, it is hard to start others
+        assert burner.stdin is not None
+        burner.stdin.write(b"burn")
     try:
         yield
     finally:
         for burner in burners:
             burner.kill()
+        for burner in burners:
             await burner.wait()
 
 

@@ -110,6 +110,15 @@ def test_too_long_by_its_header(tmp_path: Path) -> None:
     assert run_probe(path, 2.0).info.frames == 48
 
 
+def test_late_is_not_long(tmp_path: Path) -> None:
+    """The header of Matroska states when the video ends, and not how long it lasts."""
+    late = range(2**31, 2**31 + 48 * 40, 40)
+    path = make_video(tmp_path / "v.mkv", times_ms=late)
+
+    assert run_probe(path, 2.0).info.duration_seconds == pytest.approx(1.92, abs=0.01)
+    assert reject(path, 1.8) == "too_long"
+
+
 def test_too_long_whatever_its_header_says(tmp_path: Path) -> None:
     """A transport stream states no length; its times do."""
     path = make_video(tmp_path / "v.ts", times_ms=[0, 40, 80, 30_000], frames=4)
