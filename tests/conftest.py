@@ -32,6 +32,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         config.stash[_RUN].end()
 
 
+@pytest.fixture(autouse=True)
+def _fair_scheduling() -> Iterator[None]:
+    """Encoders may change how this process is scheduled, and all that it starts afterwards."""
+    before = os.sched_getscheduler(0)
+    yield
+    assert os.sched_getscheduler(0) == before
+
+
 @pytest.fixture(scope="session")
 def aws() -> Iterator[dict[str, str]]:
     """`AWS_*` variables of the emulator, also set in this process, where boto looks for them."""

@@ -72,6 +72,16 @@ def run_ffmpeg(*arguments: str | Path) -> None:
     subprocess.run(command, check=True, timeout=60)
 
 
+def encode_av1(source: Path, target: Path) -> Path:
+    """Encode a video as AV1.
+
+    Not with SVT-AV1, least of all in this process: run by root, it puts whoever encodes, and with
+    that all that is started later, under real-time scheduling, and nothing else gets a core.
+    """
+    run_ffmpeg("-i", source, "-c:v", "libaom-av1", "-cpu-used", "8", target)
+    return target
+
+
 def add_sound(source: Path, target: Path, seconds: float) -> Path:
     """Copy a video and give it a tone of another length."""
     tone = ("-f", "lavfi", "-t", f"{seconds}", "-i", "sine")

@@ -108,7 +108,7 @@ def odd_ones(sources: dict[str, Path]) -> Iterator[tuple[str, Build]]:
         "rotated.mp4",
         lambda path: run_ffmpeg("-display_rotation", "90", "-i", whole, "-c", "copy", path),
     )
-    yield "av1.mp4", lambda path: run_ffmpeg(*color, "-c:v", "libsvtav1", "-preset", "12", path)
+    yield "av1.mp4", lambda path: run_ffmpeg(*color, "-c:v", "libaom-av1", "-cpu-used", "8", path)
     yield "gif.mp4", lambda path: run_ffmpeg(*color, "-f", "gif", path)
 
 
