@@ -96,6 +96,7 @@ class ForkServer:
 
         Raises:
             DecoderFailedError: the server does not come up or does not answer.
+            OSError: the system has no room for another process.
         """
         try:
             return await self._ask(order, slabs, stderr)
@@ -108,11 +109,14 @@ class ForkServer:
             with ExitStack() as theirs:
                 stdin, stdin_ours = os.pipe()
                 theirs.callback(os.close, stdin)
+                into = stack.enter_context(os.fdopen(stdin_ours, "wb", 0))
                 stdout_ours, stdout = os.pipe()
                 theirs.callback(os.close, stdout)
+                out_of = stack.enter_context(os.fdopen(stdout_ours, "rb", 0))
                 tether_ours, tether = socket.socketpair()
                 theirs.callback(tether.close)
-                opened = await _connect(stack, stdin_ours, stdout_ours, tether_ours)
+                stack.callback(tether_ours.close)
+                opened = await _connect(stack, into, out_of, tether_ours)
                 given = [stdin, stdout, stderr.fileno(), slabs.fd, tether.fileno()]
                 try:
                     socket.send_fds(requests, [order.to_json().encode()], given)
@@ -126,6 +130,8 @@ class ForkServer:
                 raise self._failure(server, "it does not answer") from error
             if not pid:
                 raise self._failure(server, "it ended early")
+            if int(pid) < 0:
+                raise OSError(-int(pid), f"no decoder could be forked: {os.strerror(-int(pid))}")
             ending = asyncio.create_task(_read_status(words), name="decoder.ending")
             stack.pop_all()
         give_up = partial(self._give_up, server)
@@ -182,7 +188,7 @@ class ForkServer:
 
 
 async def _connect(
-    stack: AsyncExitStack, stdin: int, stdout: int, tether: socket.socket
+    stack: AsyncExitStack, stdin: IO[bytes], stdout: IO[bytes], tether: socket.socket
 ) -> tuple[
     asyncio.WriteTransport,
     asyncio.ReadTransport,
@@ -192,12 +198,10 @@ async def _connect(
 ]:
     """Put our ends of a decoder's pipes and of its tether into the loop."""
     loop = asyncio.get_running_loop()
-    writing, _ = await loop.connect_write_pipe(asyncio.Protocol, os.fdopen(stdin, "wb", 0))
+    writing, _ = await loop.connect_write_pipe(asyncio.Protocol, stdin)
     stack.callback(writing.close)
     reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
-    reading, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(stdout, "rb", 0)
-    )
+    reading, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), stdout)
     stack.callback(reading.close)
     words, writer = await asyncio.open_connection(sock=tether)
     stack.callback(writer.close)

@@ -5,6 +5,7 @@ not do is taken from it after the fork, by `decoder_main`. One thread only: a fo
 """
 
 import ctypes
+import errno
 import gc
 import json
 import os
@@ -53,16 +54,22 @@ class _Server:
                     self._reap(key.fd, *key.data)
 
     def _fork(self, request: bytes, descriptors: Sequence[int]) -> None:
-        parent = os.getpid()
-        pid = os.fork()
+        parent, tether = os.getpid(), socket.socket(fileno=descriptors[-1])
+        tether.setblocking(False)
+        try:
+            pid = os.fork()
+        except OSError as error:  # too many processes, too little memory: the others go on
+            self._tell(tether, -(error.errno or errno.EAGAIN))
+            tether.close()
+            return
+        finally:
+            if os.getpid() == parent:
+                for descriptor in descriptors[:-1]:
+                    os.close(descriptor)
         if pid == 0:
             _decode(parent, request, descriptors)
         with suppress(OSError):  # it was faster, or is gone
             os.setpgid(pid, pid)
-        tether = socket.socket(fileno=os.dup(descriptors[-1]))
-        for descriptor in descriptors:
-            os.close(descriptor)
-        tether.setblocking(False)
         self._selector.register(tether, selectors.EVENT_READ, pid)
         self._selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, tether))
         self._tell(tether, pid)
@@ -73,6 +80,7 @@ class _Server:
             self._selector.unregister(tether)
         except ValueError:  # reaped in the same round, and closed
             return
+        os.kill(pid, signal.SIGKILL)  # by itself first: it may have left its group
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
 
@@ -96,6 +104,7 @@ def main(arguments: Sequence[str]) -> None:
     """Serve the process with the first argument's number over the descriptor in the second."""
     parent, descriptor = map(int, arguments)
     bind_to_parent(parent)
+    os.close(os.pidfd_open(os.getpid()))  # Linux 5.3: better no start than no decoder
     gc.freeze()  # what is collected after a fork is a page copied for nothing
     sys.stdout.write("ready\n")
     sys.stdout.flush()

@@ -39,6 +39,7 @@ _FORBIDDEN: dict[str, tuple[Sequence[int], Sequence[int]]] = {
         (117, 270, 271, 440, 272, 434, 438, 424),
     ),
     "tkill, rt_sigqueueinfo, rt_tgsigqueueinfo": ((200, 129, 297), (130, 138, 240)),
+    "setpgid, setsid: what is killed as a group stays in it": ((109, 112), (154, 157)),
     "setpriority, ioprio_set, sched_set*, migrate_pages, move_pages": (
         (141, 251, 144, 314, 142, 203, 256, 279),
         (140, 30, 119, 274, 118, 122, 238, 239),

@@ -1,8 +1,8 @@
 """The shared memory in which decoded frames travel: K equal slabs in one anonymous file.
 
 A memfd belongs to its holders and to no directory: whatever is killed, nothing stays behind, and
-the size of a container's /dev/shm does not matter. It is sealed against resizing, so a decoder
-that a hostile file took over cannot make its readers fault by truncating it.
+the size of a container's /dev/shm does not matter. It is sealed against resizing and against
+further seals, so a decoder that a hostile file took over cannot make its readers fault.
 """
 
 import fcntl
@@ -28,7 +28,8 @@ class Slabs:
         """Make the memory; pages are taken from the machine only when a frame is written."""
         fd = os.memfd_create("frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(fd, count * slab_bytes)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
         return cls(fd, count, slab_bytes)
 
     def frames(self, slab: int, count: int, height: int, width: int) -> npt.NDArray[np.uint8]:

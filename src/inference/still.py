@@ -28,7 +28,9 @@ def describe_picture(path: Path) -> npt.NDArray[np.float32]:
     try:
         with av.open(str(path)) as container:
             frame = next(container.decode(video=0))
-    except (av.error.InvalidDataError, StopIteration, IndexError) as error:
+    except OSError:
+        raise
+    except (av.error.FFmpegError, StopIteration, IndexError) as error:
         raise ValueError(f"{path} holds no picture") from error
     turns = round(frame.rotation / 90) % 4
     pixels = Scaler(*working_size(frame.width, frame.height, turns), turns).scale(frame)
@@ -43,5 +45,7 @@ def _one_thread() -> Iterator[None]:
     """One picture is too little to share out, and on busy cores threads wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

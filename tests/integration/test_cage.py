@@ -80,6 +80,8 @@ CALLS = {
     "signal": "os.kill(parent, 0)",
     "signal to all": "os.kill(-1, 0)",
     "watch a process": "os.close(os.pidfd_open(parent))",
+    "group": "os.setpgid(0, 0)",
+    "session": "os.setsid()",
     "priority": "os.setpriority(os.PRIO_PROCESS, parent, os.getpriority(os.PRIO_PROCESS, parent))",
     "cores": "os.sched_setaffinity(parent, os.sched_getaffinity(parent))",
     "limits": "__import__('resource').prlimit(parent, 7)",

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from tests.factories_video import find_decoders, make_request, make_slabs, make_video
 
-from inference import forkserver
+from inference import child, forkserver
 from inference.decode import Decoding, Limits, Request
 from inference.errors import DecoderFailedError
 from inference.forkserver import ForkServer
@@ -45,9 +45,9 @@ async def decoding_anew(server: ForkServer, request: Request, slabs: Slabs) -> i
 def find_server() -> psutil.Process:
     """The one fork server below this process."""
     (found,) = [
-        child
-        for child in psutil.Process().children()
-        if "inference.forkserver_main" in child.cmdline()
+        process
+        for process in psutil.Process().children()
+        if "inference.forkserver_main" in process.cmdline()
     ]
     return found
 
@@ -151,6 +151,24 @@ async def test_an_end_by_itself_and_by_us(tmp_path: Path, server: ForkServer) ->
     frames = await decoding_anew(server, request, slabs)
 
     assert frames == 240
+    assert find_server() == found
+    slabs.close()
+
+
+async def test_no_room_for_another_process(
+    tmp_path: Path, server: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is no fault of the video's, nor does it cost the server."""
+    full = "import os\ndef fork(): raise OSError(11, 'no room')\nos.fork = fork\n"
+    monkeypatch.setattr(child, "_BOOTSTRAP", full + child._BOOTSTRAP)
+    request, slabs = make_request(make_video(tmp_path / "v.mp4")), make_slabs()
+    await server.start()
+    found = find_server()
+
+    for _ in range(2):
+        with pytest.raises(BlockingIOError, match="no decoder could be forked"):
+            await decoding_anew(server, request, slabs)
+
     assert find_server() == found
     slabs.close()
 

@@ -114,6 +114,9 @@ class Reports:
                 # are alike by the hundred, and a narrow search does not find out of one hundred.
                 await self._connection.execute("SET LOCAL hnsw.iterative_scan = relaxed_order")
                 await self._connection.execute("SET LOCAL hnsw.ef_search = 1000")
+                # By default a scan ends at 20,000 rows, although none of them may pass the filter.
+                await self._connection.execute("SET LOCAL hnsw.max_scan_tuples = 1000000")
+                await self._connection.execute("SET LOCAL hnsw.scan_mem_multiplier = 16")
                 wanted = (among.kind, among.but, among.only, among.during, among.since, among.until)
                 return await self._fetch(query("nearest_moments"), vector, *wanted, limit)
 
