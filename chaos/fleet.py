@@ -16,6 +16,8 @@ from typing import Any
 import psutil
 from tests.proxy import Proxy, proxied
 
+from inference.wire import DECODER_NAME
+
 SYSTEMS = ("postgres", "sqs", "s3")
 _ADDRESSES = {
     "postgres": "POLLER_DATABASE_URL",
@@ -211,6 +213,6 @@ def _lives(process: psutil.Process) -> bool:
 
 def _is_decoder(process: psutil.Process) -> bool:
     try:
-        return process.name() == "poller-decoder"
+        return process.name() == DECODER_NAME
     except psutil.Error:
         return False

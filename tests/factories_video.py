@@ -20,7 +20,7 @@ from inference.forkserver import ForkServer
 from inference.frames import Gap
 from inference.samples import Picture, paint_scene, pan, write_video
 from inference.slabs import Slabs
-from inference.wire import Finished, Opened
+from inference.wire import DECODER_NAME, Finished, Opened
 
 FRAME_BYTES = 256 * 256 * 3
 X264 = {"preset": "ultrafast", "g": "12", "bf": "2", "x264-params": "scenecut=0"}
@@ -245,6 +245,6 @@ def find_decoders(path: Path) -> list[int]:
     found = []
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):  # it has ended meanwhile
-            if child.name() == "poller-decoder" and child.cwd() == str(path.parent):
+            if child.name() == DECODER_NAME and child.cwd() == str(path.parent):
                 found.append(child.pid)
     return found

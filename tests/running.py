@@ -12,6 +12,8 @@ import aiohttp
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from inference.wire import DECODER_NAME
+
 
 class Service:
     """A running `poller run`: its log as parsed lines, its endpoints, its processes."""
@@ -123,6 +125,6 @@ def _hashable(line: dict[str, Any]) -> dict[str, object]:
 
 def _is_decoder(process: psutil.Process) -> bool:
     try:
-        return process.name() == "poller-decoder"
+        return process.name() == DECODER_NAME
     except psutil.Error:
         return False

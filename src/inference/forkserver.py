@@ -31,13 +31,20 @@ class Forked:
     """A decoder process, which has the fork server for a parent."""
 
     pid: int
-    stdin: asyncio.WriteTransport
-    stdout: asyncio.StreamReader
-    _pipe: asyncio.ReadTransport
-    _tether: asyncio.StreamWriter
+    _ends: "_Ends"
     _ending: "asyncio.Task[int]"
     _give_up: Callable[[], None]
     """Do away with the server."""
+
+    @property
+    def stdin(self) -> asyncio.WriteTransport:
+        """What it reads."""
+        return self._ends.stdin
+
+    @property
+    def stdout(self) -> asyncio.StreamReader:
+        """What it says."""
+        return self._ends.stdout
 
     async def wait(self) -> int:
         """Return the exit status when there is one; negative: the signal that ended it."""
@@ -48,18 +55,18 @@ class Forked:
 
         One that has ended by itself keeps its own status.
         """
-        with suppress(OSError):  # the server is gone, and its children with it
-            self._tether.write_eof()
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                status = await self.wait()
-        except TimeoutError:  # the server hangs: no decoder outlives it
-            self._give_up()
-            status = await self.wait()
-        for transport in (self.stdin, self._pipe, self._tether):
-            transport.close()
-        await asyncio.sleep(0)  # the loop closes them in its next round
-        return status
+            with suppress(OSError):  # the server is gone, and its children with it
+                self._ends.tether.write_eof()
+            try:
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    return await self.wait()
+            except TimeoutError:  # the server hangs: no decoder outlives it
+                self._give_up()
+                return await self.wait()
+        finally:
+            self._ends.close()
+            await asyncio.sleep(0)  # the loop closes them in its next round
 
 
 class ForkServer:
@@ -105,7 +112,7 @@ class ForkServer:
 
     async def _ask(self, order: Order, slabs: Slabs, stderr: IO[bytes]) -> Forked:
         server, requests = await self._living()
-        async with AsyncExitStack() as stack:
+        with ExitStack() as stack:
             with ExitStack() as theirs:
                 stdin, stdin_ours = os.pipe()
                 theirs.callback(os.close, stdin)
@@ -116,26 +123,30 @@ class ForkServer:
                 tether_ours, tether = socket.socketpair()
                 theirs.callback(tether.close)
                 stack.callback(tether_ours.close)
-                opened = await _connect(stack, into, out_of, tether_ours)
+                ends = await _connect(stack, into, out_of, tether_ours)
                 given = [stdin, stdout, stderr.fileno(), slabs.fd, tether.fileno()]
                 try:
                     socket.send_fds(requests, [order.to_json().encode()], given)
                 except OSError as error:
                     raise self._failure(server, f"it takes no requests: {error}") from error
-            writing, reading, reader, words, writer = opened
-            try:
-                async with asyncio.timeout(_ANSWER_SECONDS):
-                    pid = await words.readline()
-            except TimeoutError as error:
-                raise self._failure(server, "it does not answer") from error
-            if not pid:
-                raise self._failure(server, "it ended early")
-            if int(pid) < 0:
-                raise OSError(-int(pid), f"no decoder could be forked: {os.strerror(-int(pid))}")
-            ending = asyncio.create_task(_read_status(words), name="decoder.ending")
+            pid = await self._answer(server, ends.words)
             stack.pop_all()
-        give_up = partial(self._give_up, server)
-        return Forked(int(pid), writing, reader, reading, writer, ending, give_up)
+        ending = asyncio.create_task(_read_status(ends.words), name="decoder.ending")
+        return Forked(pid, ends, ending, partial(self._give_up, server))
+
+    async def _answer(self, server: Process, words: asyncio.StreamReader) -> int:
+        """Read the decoder's process id."""
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                answer = await words.readline()
+        except TimeoutError as error:
+            raise self._failure(server, "it does not answer") from error
+        if not answer:
+            raise self._failure(server, "it ended early")
+        pid = int(answer)
+        if pid < 0:
+            raise OSError(-pid, f"no decoder could be forked: {os.strerror(-pid)}")
+        return pid
 
     async def _living(self) -> tuple[Process, socket.socket]:
         async with self._starting:
@@ -187,16 +198,28 @@ class ForkServer:
         return DecoderFailedError("decoder_crashed", detail)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """Ours, of a decoder's pipes and of its tether."""
+
+    stdin: asyncio.WriteTransport
+    stdout: asyncio.StreamReader
+    pipe: asyncio.ReadTransport
+    """What `stdout` is filled from."""
+    words: asyncio.StreamReader
+    """What the server says of the decoder: its process id, then its exit status."""
+    tether: asyncio.StreamWriter
+
+    def close(self) -> None:
+        """Let go of all of them."""
+        for end in (self.stdin, self.pipe, self.tether):
+            end.close()
+
+
 async def _connect(
-    stack: AsyncExitStack, stdin: IO[bytes], stdout: IO[bytes], tether: socket.socket
-) -> tuple[
-    asyncio.WriteTransport,
-    asyncio.ReadTransport,
-    asyncio.StreamReader,
-    asyncio.StreamReader,
-    asyncio.StreamWriter,
-]:
-    """Put our ends of a decoder's pipes and of its tether into the loop."""
+    stack: ExitStack, stdin: IO[bytes], stdout: IO[bytes], tether: socket.socket
+) -> _Ends:
+    """Put them into the loop."""
     loop = asyncio.get_running_loop()
     writing, _ = await loop.connect_write_pipe(asyncio.Protocol, stdin)
     stack.callback(writing.close)
@@ -205,7 +228,7 @@ async def _connect(
     stack.callback(reading.close)
     words, writer = await asyncio.open_connection(sock=tether)
     stack.callback(writer.close)
-    return writing, reading, reader, words, writer
+    return _Ends(writing, reader, reading, words, writer)
 
 
 async def _read_status(words: asyncio.StreamReader) -> int:

@@ -21,12 +21,11 @@ from pathlib import Path
 
 from inference import decoder_main
 from inference.confinement import bind_to_parent
-from inference.wire import Order
+from inference.wire import DECODER_NAME, Order
 
 _MOST_BYTES = 1 << 16
 _MOST_DESCRIPTORS = 16
 _PR_SET_NAME = 15
-_NAME = b"poller-decoder"
 
 
 class _Server:
@@ -59,20 +58,19 @@ class _Server:
         try:
             pid = os.fork()
         except OSError as error:  # too many processes, too little memory: the others go on
-            self._tell(tether, -(error.errno or errno.EAGAIN))
-            tether.close()
-            return
-        finally:
-            if os.getpid() == parent:
-                for descriptor in descriptors[:-1]:
-                    os.close(descriptor)
+            pid = -(error.errno or errno.EAGAIN)
         if pid == 0:
             _decode(parent, request, descriptors)
+        for descriptor in descriptors[:-1]:
+            os.close(descriptor)
+        self._tell(tether, pid)
+        if pid < 0:
+            tether.close()
+            return
         with suppress(OSError):  # it was faster, or is gone
             os.setpgid(pid, pid)
         self._selector.register(tether, selectors.EVENT_READ, pid)
         self._selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, tether))
-        self._tell(tether, pid)
 
     def _kill(self, tether: socket.socket, pid: int) -> None:
         """The other end was closed. The number still is the decoder's: it is not reaped yet."""
@@ -118,7 +116,7 @@ def _decode(parent: int, request: bytes, descriptors: Sequence[int]) -> None:
     try:
         os.setpgid(0, 0)
         bind_to_parent(parent)
-        ctypes.CDLL(None).prctl(_PR_SET_NAME, _NAME)
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, DECODER_NAME.encode())
         stdin, stdout, stderr, slabs, _ = descriptors
         for place, descriptor in enumerate((stdin, stdout, stderr)):
             os.dup2(descriptor, place)

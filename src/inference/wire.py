@@ -26,6 +26,10 @@ class WireError(Exception):
     """The other side said something that the protocol does not contain."""
 
 
+DECODER_NAME = "poller-decoder"
+"""What `ps` and `top` call a decoder process."""
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """What the parent asks of a decoder; travels as JSON."""

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from poller.cli.bundles import bundle
 from poller.cli.simulate import simulate
 
 app = typer.Typer(
@@ -267,59 +268,5 @@ def doctor() -> None:
     raise typer.Exit(asyncio.run(doctor()))
 
 
-bundle = typer.Typer(
-    help="Look into and seal model bundles: directories with `bundle.toml` and models."
-    " docs/bundles.md shows how to make one. `poller bundle check PATH`",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-)
 app.add_typer(bundle, name="bundle")
-
-BundlePath = Annotated[Path, typer.Argument(metavar="PATH", help="directory with bundle.toml")]
-
-
-@bundle.command("check")
-def check_bundle(
-    path: BundlePath,
-    device: Annotated[str, typer.Option(help="`auto`, `cpu` or `cuda`")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False,
-) -> None:
-    """Verify a bundle, load each of its parts and run it once. Exit 2 if it cannot be used.
-
-    - `poller bundle check models/people`
-    - `poller bundle check models/people --json`
-    """
-    from poller.cli.bundle import check  # noqa: PLC0415
-
-    check(path, device, as_json=as_json)
-
-
-@bundle.command("try")
-def try_bundle(
-    path: BundlePath,
-    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="a file", exists=True)],
-    device: Annotated[str, typer.Option(help="`auto`, `cpu` or `cuda`")] = "auto",
-    fps: Annotated[float, typer.Option(min=0.1, max=120, help="frames per second")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False,
-) -> None:
-    """Show the persons that a bundle finds in a video file; nothing is stored.
-
-    - `poller bundle try models/people holiday.mp4`
-    """
-    from poller.cli.trial import trial  # noqa: PLC0415
-
-    raise typer.Exit(asyncio.run(trial(path, video, device, fps, as_json=as_json)))
-
-
-@bundle.command("seal")
-def seal_bundle(path: BundlePath) -> None:
-    """Write the SHA-256 of each file of the bundle's models into its `bundle.toml`.
-
-    - `poller bundle seal models/people`
-    """
-    from poller.cli.seal import seal  # noqa: PLC0415
-
-    seal(path)
-
-
 app.command()(simulate)

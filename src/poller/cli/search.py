@@ -20,7 +20,8 @@ from poller.settings import load
 _APART_MS = 10_000
 """Frames of one video closer than this are one moment: the nearest of them stands for it."""
 LOOKED_AT = 100
-"""Rows for each moment that is wanted: most of them are its neighbours in time."""
+"""Rows for each moment that is wanted: its neighbours in time are among them, and the farther the
+index looks, the fewer of the nearest it misses (docs/performance.md)."""
 _FARTHEST_MS = 5_000
 """From the time asked for to the described frame that stands for it; there is one each second."""
 
@@ -54,7 +55,7 @@ async def search(wanted: Wanted, *, as_json: bool) -> int:
         within = await _find(reports, wanted.within, "--in") if wanted.within else None
         among = Among(
             kind=wanted.kind,
-            # Who looks within a video wants its other moments; otherwise they only fill the list.
+            # Of the video that was asked about, only who names it wants to see the moments.
             but=None if within else asked,
             only=within,
             during=wanted.during,
@@ -68,7 +69,7 @@ async def search(wanted: Wanted, *, as_json: bool) -> int:
     elif moments:
         console.print(tables.moments(title, moments))
     else:
-        console.print("nothing that was asked for is stored; `poller status` says what is")
+        console.print("nothing that is stored fits; `poller status` says what there is")
     return 0 if moments else 1
 
 
