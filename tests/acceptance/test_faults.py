@@ -138,7 +138,7 @@ async def test_sigterm_releases_what_it_cannot_finish(
     shop: Shop, settings_env: dict[str, str], tmp_path: Path
 ) -> None:
     """The work is given back at once, no attempt is counted, nothing is left, exit status 0."""
-    await shop.upload(make_clip(tmp_path / "long.mp4", seconds=240, size="640x360"), "long.mp4")
+    await shop.upload(make_clip(tmp_path / "long.mp4", seconds=60, size="640x360"), "long.mp4")
     await shop.announce("long.mp4")
 
     (tmp_path / "work").mkdir()
@@ -146,6 +146,7 @@ async def test_sigterm_releases_what_it_cannot_finish(
         settings_env, sample_fps="all", drain_seconds="13", work_dir=str(tmp_path / "work")
     ) as service:
         await service.started_decoding()
+        service.freeze_decoders()
         children = service.children("")
         status = await service.stop()
         again = await shop.take()
@@ -170,6 +171,7 @@ async def test_a_killed_worker_is_replaced(
 
     async with running(settings_env, **quick) as killed:
         await killed.started_decoding()
+        killed.freeze_decoders()
         children = killed.children("")
         await killed.stop(signal.SIGKILL)
     async with running(settings_env, **quick) as service:

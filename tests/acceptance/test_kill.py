@@ -195,6 +195,7 @@ async def test_killed_while_decoding(
 
     async with running(settings_env, **QUICK, sample_fps="all") as service:
         await service.started_decoding()
+        service.freeze_decoders()
         await service.stop(signal.SIGKILL)
     await finish(shop, settings_env, clock, "a.mp4")
 

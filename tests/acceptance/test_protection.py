@@ -104,7 +104,7 @@ async def test_a_spot_notice_drains(
     shop: Shop, settings_env: dict[str, str], tmp_path: Path
 ) -> None:
     """By the notice's deadline, whatever SIGTERM says after it: the work is given back, exit 0."""
-    await shop.upload(make_clip(tmp_path / "long.mp4", seconds=240, size="640x360"), "long.mp4")
+    await shop.upload(make_clip(tmp_path / "long.mp4", seconds=60, size="640x360"), "long.mp4")
     async with instance_metadata() as metadata:
         environment = {
             **settings_env,
@@ -114,6 +114,7 @@ async def test_a_spot_notice_drains(
         async with running(environment, sample_fps="all", drain_seconds="110") as service:
             await shop.announce("long.mp4")
             await service.started_decoding()
+            service.freeze_decoders()
             end = datetime.now(UTC) + timedelta(seconds=25)
             metadata.take_away(end)
             await service.logged("service.draining", cause="spot notice")

@@ -65,8 +65,7 @@ async def test_another_worker_goes_on(
 
     async with running(settings_env, **QUICK, drain_seconds="13") as first:
         await half_kept(shop, "disturbed.mp4")
-        for decoder in first.decoders():
-            decoder.suspend()  # a fast machine would do the other half while it drains
+        first.freeze_decoders()
         status = await first.stop(signal.SIGKILL if way == "killed" else signal.SIGTERM)
     async with running(settings_env, **QUICK) as second:
         await second.logged("video.finished", outcomes=STORED, seconds=90)
