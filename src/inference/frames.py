@@ -51,3 +51,18 @@ class Gap:
     end_ms: float
     cause: str
     """`damaged` or `truncated`."""
+
+
+LONG_SIDE = 256
+"""Of frames for the built-in analysis, in pixels: PySceneDetect's default effective width."""
+
+
+def fit(width: int, height: int, side: int = LONG_SIDE) -> tuple[int, int]:
+    """Width and height of a picture within `side` pixels: even, never enlarged."""
+    scale = min(1.0, side / max(width, height))
+    # Enlarging an odd side by one pixel would be inventing: those are cut down.
+    rounding = 0.5 if scale < 1 else 0.0
+    return (
+        max(2, int(width * scale / 2 + rounding) * 2),
+        max(2, int(height * scale / 2 + rounding) * 2),
+    )

@@ -22,13 +22,10 @@ from av.video.stream import VideoStream
 
 from inference.containers import admit_container, admit_stream
 from inference.errors import VideoRejectedError
-from inference.frames import VideoInfo
+from inference.frames import VideoInfo, fit
 from inference.h264 import Picture, Pictures
 from inference.references import References
 from inference.scaling import Scaler
-
-LONG_SIDE = 256
-"""Working frames are at most this wide or high: PySceneDetect's default effective width."""
 
 _TICK_PACKETS = 4096
 _DECORD_FILE_BYTES = 32 << 20
@@ -81,13 +78,7 @@ def working_size(width: int, height: int, quarter_turns: int) -> tuple[int, int]
     """See `Probe.frame_size`."""
     if quarter_turns % 2:
         width, height = height, width
-    scale = min(1.0, LONG_SIDE / max(width, height))
-    # Enlarging an odd side by one pixel would be inventing: those are cut down.
-    rounding = 0.5 if scale < 1 else 0.0
-    return (
-        max(2, int(width * scale / 2 + rounding) * 2),
-        max(2, int(height * scale / 2 + rounding) * 2),
-    )
+    return fit(width, height)
 
 
 def probe(path: Path, max_seconds: float, tick: Callable[[], None]) -> Probe:
