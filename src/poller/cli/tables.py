@@ -7,6 +7,7 @@ from rich.text import Text
 
 from poller.postgres.reports import Row
 
+_BAR_WIDTH = 12
 _STYLES = {"done": "green", "failed": "red", "processing": "cyan", "retry": "yellow"}
 
 
@@ -18,6 +19,15 @@ def clock(milliseconds: float) -> str:
     if hours:
         return f"{hours}:{minutes:02}:{seconds:02}.{rest:03}"
     return f"{minutes}:{seconds:02}.{rest:03}"
+
+
+def bar(start_ms: float, end_ms: float, whole_ms: float) -> str:
+    """Where a stretch lies in the whole of it, at least one block wide."""
+    if whole_ms <= 0:
+        return "█" * _BAR_WIDTH
+    first = min(int(_BAR_WIDTH * start_ms / whole_ms), _BAR_WIDTH - 1)
+    last = max(first + 1, min(round(_BAR_WIDTH * end_ms / whole_ms), _BAR_WIDTH))
+    return "·" * first + "█" * (last - first) + "·" * (_BAR_WIDTH - last)
 
 
 def state(name: str | None) -> Text:
@@ -51,18 +61,22 @@ def summary(row: Row) -> Text:
 
 
 def timeline(title: str, events: Sequence[Row]) -> Table:
-    """Rows of `timeline`, in order."""
+    """Rows of `timeline`, in order, drawn from 0 to the end of the last."""
     table = Table(title=title, title_justify="left")
     for name in ("start", "end"):
-        table.add_column(name, justify="right")
-    table.add_column("event")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("event", no_wrap=True)
+    table.add_column("", style="cyan", no_wrap=True)
     table.add_column("score", justify="right")
     table.add_column("details")
+    whole_ms = max((event["end_ms"] for event in events), default=0)
     for event in events:
         details = ", ".join(f"{name} {value}" for name, value in event["attributes"].items())
         score = "" if event["score"] is None else f"{event['score']:.3g}"
         table.add_row(
-            clock(event["start_ms"]), clock(event["end_ms"]), event["event_type"], score, details
+            *(clock(event["start_ms"]), clock(event["end_ms"]), event["event_type"]),
+            bar(event["start_ms"], event["end_ms"], whole_ms),
+            *(score, details),
         )
     return table
 
