@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,19 +14,7 @@ from inference.models.crops import cut
 from inference.models.detector import Detector
 from inference.models.embedder import Embedder
 from inference.people import Detections, Reading
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What the models make of one frame; lists of persons are in the order of the detections."""
-
-    persons: Detections
-    readings: Mapping[str, Sequence[Reading]]
-    """By the attribute's name; an empty reading where the crop shows too little."""
-    vectors: Sequence[npt.NDArray[np.float32] | None]
-    """float32 [D], length 1; None where there is no embedder, or it gave no direction."""
-    invalid: int
-    """How many crops the embedder gave no direction for."""
+from inference.sights import Sight
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@ from inference.events import Embedding, Event
 from inference.forkserver import ForkServer
 from inference.frames import FrameBatch
 from inference.manifest import BundleError, DetectorPart, Manifest
-from inference.models.loaded import Models, Sight
+from inference.models.loaded import Models
 from inference.persons import Persons
+from inference.sights import Sight
 from inference.slabs import Slabs
 from inference.tracks import Tracker
 from poller.cli import tables
