@@ -8,12 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from inference.analyzers import background, color, stillness
 from inference.analyzers.background import Background
 from inference.analyzers.descriptor import describe
 from inference.analyzers.difference import consecutive_difference
 from inference.features import DESCRIPTOR_SIZE, FrameFeatures
+from inference.feed import Feed
+from inference.frames import LONG_SIDE, fit
 from inference.wire import Arrays
 
 BLACK_LUMA = 37
@@ -92,6 +95,7 @@ class Engine:
             raise RuntimeError("no CUDA device")
         # On a CPU the working set of a few frames stays in the cache: faster than a whole batch.
         self._chunk = 4 if self.device.type == "cpu" else 64
+        self.feed = Feed(self.device)
 
     def open(self, carry: Arrays | None = None) -> Carry:
         """The state before a video's first frame, or before the one that `carry` was kept for."""
@@ -103,21 +107,28 @@ class Engine:
         """Measure N > 0 consecutive frames of one video and move its carry past them.
 
         `pixels` is uint8 [N, H, W, 3] RGB and may be overwritten after the call; `pts_ms` is
-        float64 [N], milliseconds. Raises ValueError if there is no frame, or the picture
-        changes its size.
+        float64 [N], milliseconds. Frames that were made larger for the models of a bundle are
+        measured at the size that they have without one. Raises ValueError if there is no frame,
+        or the picture changes its size.
         """
-        if not len(pixels):
+        return self.measure(carry, self.feed.bring(pixels).arrive(), pts_ms)
+
+    def measure(
+        self, carry: Carry, frames: Tensor, pts_ms: npt.NDArray[np.float64]
+    ) -> FrameFeatures:
+        """Do the same with frames uint8 [N, H, W, 3] that are on the device."""
+        if not len(frames):
             raise ValueError("no frames")
-        height, width = pixels.shape[1:3]
+        height, width = frames.shape[1:3]
+        if max(height, width) > LONG_SIDE:
+            width, height = fit(width, height)
         if carry.hsv is not None and carry.hsv.shape[2:] != (height, width):
             raise ValueError(
                 f"the size changed from {tuple(carry.hsv.shape[2:])} to {(height, width)}"
             )
-        # torch cannot hold memory that it may not write.
-        frames = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
         with torch.inference_mode():
             parts = [
-                self._measure(carry, frames[at : at + self._chunk], times)
+                self._measure(carry, _shrink(frames[at : at + self._chunk], height, width), times)
                 for at, times in self._chunks(pts_ms)
             ]
         return FrameFeatures.join(parts)
@@ -129,7 +140,7 @@ class Engine:
     def _measure(
         self, carry: Carry, pixels: Tensor, pts_ms: npt.NDArray[np.float64]
     ) -> FrameFeatures:
-        planes = color.planes_of(pixels.to(self.device))
+        planes = color.planes_of(pixels)
         hsv = color.hsv_of(planes)
         luma = color.luma_of(planes)
         score = _content_score(consecutive_difference(carry.hsv, hsv), luma[0].numel())
@@ -155,6 +166,15 @@ class Engine:
             described=described,
             descriptor=descriptor,
         )
+
+
+def _shrink(frames: Tensor, height: int, width: int) -> Tensor:
+    """uint8 [N, H, W, 3] to uint8 [N, height, width, 3]; the same where it has that size."""
+    if frames.shape[1:3] == (height, width):
+        return frames
+    pixels = frames.permute(0, 3, 1, 2).to(torch.float32)
+    shrunk = interpolate(pixels, (height, width), mode="bilinear", antialias=True)
+    return shrunk.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def _content_score(sums: Tensor, size: int) -> npt.NDArray[np.float64]:

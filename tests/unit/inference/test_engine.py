@@ -165,6 +165,32 @@ def test_flat_frames(size: tuple[int, int], level: int) -> None:
     assert features.black_ratio.tolist() == [float(level == 0)] * 3
 
 
+def test_larger_frames_are_measured_at_the_usual_size() -> None:
+    """Models want larger frames; what is built in gives about what it gives without them."""
+    engine, clip = Engine("cpu"), make_clip()[:, :36, :64].repeat(4, 1).repeat(4, 2)
+    usual = measure(engine, engine.open(), clip, [])
+    carry = engine.open()
+
+    larger = measure(engine, carry, clip.repeat(3, 1).repeat(3, 2), [7, 30])
+
+    assert carry.hsv is not None
+    assert tuple(carry.hsv.shape) == (1, 3, 144, 256)
+    np.testing.assert_array_equal(larger.described, usual.described)
+    np.testing.assert_array_equal(larger.frozen, usual.frozen)
+    np.testing.assert_allclose(larger.content_score, usual.content_score, atol=1.5)
+    assert (larger.descriptor * usual.descriptor).sum(1)[usual.described].min() > 0.98
+
+
+def test_larger_frames_do_not_depend_on_batches() -> None:
+    """They are made smaller one by one."""
+    engine, clip = Engine("cpu"), make_clip()[:, :36, :64].repeat(10, 1).repeat(10, 2)
+    whole = measure(engine, engine.open(), clip, [])
+
+    pieces = measure(engine, engine.open(), clip, [1, 2, 9, 33])
+
+    assert_equal(pieces, whole)
+
+
 def test_size_may_not_change() -> None:
     """A frame of another size in the same video is an error, not a wrong number."""
     engine = Engine("cpu")
