@@ -9,7 +9,7 @@ from torch import Tensor
 
 from inference.bundle import Bundle, labels_of
 from inference.manifest import AttributePart, BundleError
-from inference.models.batches import in_batches
+from inference.models.batches import BatchSize, in_batches
 from inference.models.pixels import Preparation
 from inference.models.weights import import_transformers, load_model
 from inference.people import Reading
@@ -24,7 +24,7 @@ class Attribute:
     part: AttributePart
     labels: tuple[str, ...]
     """The model's words by output."""
-    batch_size: int
+    batch_size: BatchSize
     device: torch.device
 
     @classmethod
@@ -35,7 +35,7 @@ class Attribute:
         part: AttributePart,
         device: torch.device,
         *,
-        batch_size: int,
+        batch_size: BatchSize,
     ) -> Self:
         """Load one of a bundle's attributes.
 
@@ -53,14 +53,23 @@ class Attribute:
         labels = tuple(names[index] for index in sorted(names))
         return cls(network, prepare, part, labels, batch_size, device)
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All that can be read; nothing where it is a number."""
+        if self.part.kind == "number":
+            return ()
+        stored = self.labels if self.part.labels is None else self.part.labels.values()
+        return tuple(dict.fromkeys(stored))
+
     def read(self, crops: Sequence[Tensor]) -> list[Reading]:
         """Read crops uint8 [3, h, w], each of any size."""
         with torch.inference_mode():
             prepared = [self.prepare(crop.to(self.device)) for crop in crops]
-            outputs = in_batches(
-                prepared, self.batch_size, lambda batch: (self.network(pixel_values=batch).logits,)
-            )
+            outputs = in_batches(prepared, self.batch_size.number, self._run)
             return [self._read(logits) for (logits,) in outputs]
+
+    def _run(self, batch: Tensor) -> tuple[Tensor]:
+        return (self.network(pixel_values=batch).logits,)
 
     def _read(self, logits: Tensor) -> Reading:
         """Read one crop's logits [outputs]."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from inference.bundle import Bundle, labels_of
 from inference.manifest import BundleError, DetectorPart
-from inference.models.batches import in_batches
+from inference.models.batches import BatchSize, in_batches
 from inference.models.pixels import Preparation
 from inference.models.weights import import_transformers, load_model
 from inference.people import MAX_PERSONS, Detections
@@ -29,12 +29,12 @@ class Detector:
     labels: frozenset[int]
     """The outputs that mean a person."""
     by_sigmoid: bool
-    batch_size: int
+    batch_size: BatchSize
     device: torch.device
 
     @classmethod
     def load(
-        cls, bundle: Bundle, part: DetectorPart, device: torch.device, *, batch_size: int
+        cls, bundle: Bundle, part: DetectorPart, device: torch.device, *, batch_size: BatchSize
     ) -> Self:
         """Load a bundle's detector.
 
@@ -54,13 +54,13 @@ class Detector:
         return cls(network, prepare, labels, kind in _BY_SIGMOID, batch_size, device)
 
     def detect(self, frames: Sequence[Tensor], floor: float) -> list[Detections]:
-        """Find the persons in frames uint8 [3, H, W] of one size with a score of at least `floor`.
+        """Find the persons in frames uint8 [3, H, W] with a score of at least `floor`.
 
         Sorted by score, the best first, at most `MAX_PERSONS`.
         """
         with torch.inference_mode():
             prepared = [self.prepare(frame.to(self.device)) for frame in frames]
-            outputs = in_batches(prepared, self.batch_size, self._run)
+            outputs = in_batches(prepared, self.batch_size.number, self._run)
             return [self._read(logits, boxes, floor) for logits, boxes in outputs]
 
     def _run(self, batch: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from inference.bundle import Bundle, read_json
 from inference.manifest import BundleError, EmbedderPart
-from inference.models.batches import in_batches
+from inference.models.batches import BatchSize, in_batches
 from inference.models.pixels import Preparation
 from inference.models.weights import import_transformers, load_model
 
@@ -31,12 +31,12 @@ class Embedder:
     network: Any
     prepare: Preparation
     output: str
-    batch_size: int
+    batch_size: BatchSize
     device: torch.device
 
     @classmethod
     def load(
-        cls, bundle: Bundle, part: EmbedderPart, device: torch.device, *, batch_size: int
+        cls, bundle: Bundle, part: EmbedderPart, device: torch.device, *, batch_size: BatchSize
     ) -> Self:
         """Load a bundle's embedder; of a model with a text tower, the vision tower alone.
 
@@ -55,6 +55,12 @@ class Embedder:
             raise BundleError("embedder: needs a size of height and width, or a centre crop")
         return cls(network, prepare, output, batch_size, device)
 
+    @property
+    def size(self) -> int:
+        """Numbers in a vector."""
+        config = self.network.config
+        return int(config.projection_dim if self.output == "image_embeds" else config.hidden_size)
+
     def embed(self, pictures: Sequence[Tensor]) -> list[npt.NDArray[np.float32] | None]:
         """Turn pictures uint8 [3, h, w], each of any size, into float32 [D] of length 1.
 
@@ -62,12 +68,14 @@ class Embedder:
         """
         with torch.inference_mode():
             prepared = [self.prepare(picture.to(self.device)) for picture in pictures]
-            outputs = in_batches(
-                prepared,
-                self.batch_size,
-                lambda batch: (getattr(self.network(pixel_values=batch), self.output),),
-            )
+            outputs = in_batches(prepared, self.batch_size.number, self._run)
             return [_unit(vector) for (vector,) in outputs]
+
+    def _run(self, batch: Tensor) -> tuple[Tensor]:
+        # No threshold depends on a direction: on CUDA half of the bits are enough for it.
+        is_cuda = self.device.type == "cuda"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=is_cuda):
+            return (getattr(self.network(pixel_values=batch), self.output),)
 
 
 def _unit(vector: Tensor) -> npt.NDArray[np.float32] | None:

@@ -1,20 +1,29 @@
 """A bundle's parts, loaded on one device, and what they make of frames."""
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from inference.bundle import Bundle
+from inference.manifest import BundleError
 from inference.models.attributes import Attribute
+from inference.models.batches import BatchSize, is_out_of_memory
 from inference.models.crops import cut
 from inference.models.detector import Detector
 from inference.models.embedder import Embedder
 from inference.people import Detections, Reading
-from inference.sights import Sight
+from inference.sights import Sight, Sights, Vector
+
+Result = TypeVar("Result")
+_CPU_BATCH = 1
+"""On a CPU batches win little, and one shape for all is simplest with one picture."""
+_CUDA_BATCH = 32
+_NOBODY = Detections(np.zeros((0, 4)), np.zeros(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +35,8 @@ class Models:
     embedder: Embedder | None
     floor: float
     """Score from which a detection is of use to the tracker."""
+    batch_size: BatchSize
+    device: torch.device
 
     @classmethod
     def load(cls, bundle: Bundle, device: torch.device, *, batch_size: int | None = None) -> Self:
@@ -34,8 +45,7 @@ class Models:
         Raises:
             BundleError: one of them does not load.
         """
-        # On a CPU batches win little, and one shape for all is simplest with one picture.
-        size = batch_size or (1 if device.type == "cpu" else 16)
+        size = BatchSize(batch_size or (_CPU_BATCH if device.type == "cpu" else _CUDA_BATCH))
         said = bundle.manifest
         return cls(
             None
@@ -49,16 +59,68 @@ class Models:
             if said.embedder is None
             else Embedder.load(bundle, said.embedder, device, batch_size=size),
             said.tracking.low,
+            size,
+            device,
         )
 
-    def look(self, frames: Sequence[Tensor]) -> list[Sight]:
-        """See what is in frames uint8 [3, H, W] of one size, of any videos.
+    def warm(self, height: int, width: int) -> None:
+        """Run each part once, in the shape in which it always runs, over a frame of this size.
 
-        The crops of all of them share batches; no frame changes what is seen in another.
+        Raises:
+            BundleError: one of them does not run.
         """
-        nobody = Detections(np.zeros((0, 4)), np.zeros(0))
+        frame = torch.zeros(3, height, width, dtype=torch.uint8, device=self.device)
+        parts: dict[str, Callable[[], object]] = {}
+        if (detector := self.detector) is not None:
+            parts["detector"] = lambda: detector.detect([frame], self.floor)
+        for name, attribute in self.attributes.items():
+            parts[f"attributes.{name}"] = lambda part=attribute: part.read([frame])  # type: ignore[misc]
+        if (embedder := self.embedder) is not None:
+            parts["embedder"] = lambda: embedder.embed([frame])
+        for name, run in parts.items():
+            try:
+                self._spared(run)
+            except (RuntimeError, ValueError, MemoryError) as error:  # of the model's own code
+                detail = " ".join(str(error).split())[:300]
+                raise BundleError(f"{name}: does not run: {detail}") from error
+
+    def look(self, frames: Sequence[Tensor], whole: Sequence[bool] = ()) -> list[Sight]:
+        """See what is in frames uint8 [3, H, W], of any videos; `whole`: those to embed as such.
+
+        The crops of all of them share batches; no frame changes what is seen in another. What does
+        not fit into memory is done in smaller batches from then on.
+        """
+        wanted = list(whole) or [False] * len(frames)
+
+        def run() -> list[Sight]:
+            size = self.batch_size.number
+            parts = [slice(at, at + size) for at in range(0, len(frames), size)]
+            return [sight for part in parts for sight in self._look(frames[part], wanted[part])]
+
+        return self._spared(run)
+
+    def sights(self, seen: Sequence[Sight]) -> Sights:
+        """Put what was seen in consecutive frames of one video into arrays."""
+        words = {name: part.words for name, part in self.attributes.items()}
+        return Sights.of(seen, words, 0 if self.embedder is None else self.embedder.size)
+
+    def _spared(self, run: Callable[[], Result]) -> Result:
+        """Run, if the memory does not suffice with half the batch, as often as that goes."""
+        while True:
+            try:
+                return run()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or self.batch_size.number == 1:
+                    raise
+            # Not above: there, the error still holds on to what is in memory.
+            self.batch_size.halve()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            sys.stderr.write(f"out of memory: batches of {self.batch_size.number} from now on\n")
+
+    def _look(self, frames: Sequence[Tensor], whole: Sequence[bool]) -> list[Sight]:
         persons = (
-            [nobody] * len(frames)
+            [_NOBODY] * len(frames)
             if self.detector is None
             else self.detector.detect(frames, self.floor)
         )
@@ -68,15 +130,23 @@ class Models:
         ]
         flat = [crop for each in crops for crop in each if crop is not None]
         readings = {name: iter(part.read(flat)) for name, part in self.attributes.items()}
-        vectors = iter(self.embedder.embed(flat) if self.embedder is not None else [])
+        wholes = [frame for frame, wanted in zip(frames, whole, strict=True) if wanted]
+        embedded = self._embed([*flat, *wholes])
+        vectors, framed = iter(embedded[: len(flat)]), iter(embedded[len(flat) :])
         sights = []
-        for found, each in zip(persons, crops, strict=True):
+        for found, each, wanted in zip(persons, crops, whole, strict=True):
             read = {
                 name: [Reading() if crop is None else next(part) for crop in each]
                 for name, part in readings.items()
             }
-            seen = [None if crop is None else next(vectors, None) for crop in each]
-            shown = sum(crop is not None for crop in each) if self.embedder is not None else 0
-            lacking = shown - sum(vector is not None for vector in seen)
-            sights.append(Sight(found, read, seen, lacking))
+            seen = [None if crop is None else next(vectors) for crop in each]
+            frame = next(framed) if wanted else None
+            lacking = 0
+            if self.embedder is not None:
+                shown = sum(crop is not None for crop in each) + int(wanted)
+                lacking = shown - sum(vector is not None for vector in (*seen, frame))
+            sights.append(Sight(found, read, seen, lacking, frame))
         return sights
+
+    def _embed(self, pictures: Sequence[Tensor]) -> Sequence[Vector | None]:
+        return [None] * len(pictures) if self.embedder is None else self.embedder.embed(pictures)

@@ -57,6 +57,8 @@ def load_model(bundle: Bundle, part: str, model: str, loader: Any, device: torch
             output_loading_info=True,
         )
         loaded = loaded.to(device)
+        if device.type == "cuda":  # convolutions are faster so
+            loaded = loaded.to(memory_format=torch.channels_last)
     except Exception as error:  # whatever a model's code makes of wrong files
         detail = " ".join(str(error).split()) or type(error).__name__
         raise BundleError(f"{part}: does not load: {detail[:300]}") from error
