@@ -252,7 +252,7 @@ class _Run:
 
     async def _infer(self, batch: FrameBatch) -> None:
         start = time.monotonic()
-        features = await self.video.infer(batch)
+        features = (await self.video.infer(batch)).features
         self.infer_seconds += time.monotonic() - start
         self.decoding.release(batch)
         self._note((batch.pts_ms, features))

@@ -1,20 +1,30 @@
-"""The device's process: owns torch, measures the frames of all videos, one batch at a time."""
+"""The device's process: owns torch and the weights, and looks at the frames of all videos."""
 
 import json
 import os
+import select
 import socket
-import sys
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from io import FileIO
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from inference.batching import Batcher
+from inference.bundle import read_bundle
 from inference.confinement import bind_to_parent, take_stdout
 from inference.engine import Carry, Engine
+from inference.features import FrameFeatures
+from inference.feed import Brought
+from inference.frames import LONG_SIDE, fit
+from inference.models.loaded import Models
+from inference.sights import Sight
 from inference.slabs import Slabs
 from inference.wire import Arrays, DeviceOrder, pack, read_arrays, unpack_header
 
@@ -28,56 +38,158 @@ class _Video:
 
 
 @dataclass(slots=True)
-class _Desk:
-    """Answers requests in the order in which they come.
+class _Request:
+    """Frames of one video that were asked about."""
 
-    All cross-frame state is in a video's carry, so frames of several videos may later share a
-    batch here without a change to what is asked and answered.
+    number: int
+    video: int
+    frames: Brought
+    pts_ms: npt.NDArray[np.float64]
+    features: FrameFeatures | None = None
+    seen: dict[int, Sight] = field(default_factory=dict)
+    """What the models saw so far, by the frame's place."""
+    seconds: float = 0.0
+
+    @property
+    def is_done(self) -> bool:
+        return len(self.seen) == len(self.pts_ms)
+
+    def is_described(self, at: int) -> bool:
+        return self.features is not None and bool(self.features.described[at])
+
+
+@dataclass(slots=True)
+class _Desk:
+    """Takes requests whenever there are any, and between them does the next piece of work.
+
+    What is built in is measured for each request alone, because a frame is compared with the one
+    before. The models look at single frames, in batches of all videos.
     """
 
     engine: Engine
+    models: Models | None
+    batcher: Batcher[tuple[_Request, int]]
+    alone_batches: int
+    """So many of the next batches must be of one video each."""
     descriptors: socket.socket
+    stdin: FileIO
     stdout: BinaryIO
     videos: dict[int, _Video] = field(default_factory=dict)
+    arrived: deque[_Request] = field(default_factory=deque)
+    """What is still to be measured."""
+    at_work: list[int] = field(default_factory=list)
 
-    def answer(self, header: Mapping[str, Any], arrays: Arrays) -> None:
+    @property
+    def batch_size(self) -> int:
+        return 0 if self.models is None else self.models.batch_size.number
+
+    def serve(self) -> None:
+        """Work until stdin closes."""
+        while True:
+            if select.select([self.stdin], [], [], self._patience())[0]:
+                message = _receive(self.stdin)
+                if message is None:
+                    return
+                self._take(*message)
+            elif self.arrived:
+                self._measure(self.arrived.popleft())
+            elif self.models is not None:
+                self._look(self.models)
+
+    def _patience(self) -> float | None:
+        """How long to wait for requests before the next piece of work, in seconds."""
+        if self.arrived:
+            return 0.0
+        due = self.batcher.due(self.batch_size, len(self.videos))
+        return None if due is None else max(0.0, due - time.monotonic())
+
+    def _take(self, header: Mapping[str, Any], arrays: Arrays) -> None:
         match header["kind"]:
             case "open":
                 self._open(header, arrays)
             case "infer":
-                self._infer(header, arrays["pts_ms"])
+                self._admit(header, arrays["pts_ms"])
             case "carry":
                 carry = self.videos[header["video"]].carry.to_arrays()
                 self.say({"kind": "carry", "id": header["id"]}, carry)
             case "close":
-                self.videos.pop(header["video"]).slabs.close()
+                self._close(header["video"])
             case kind:
                 raise ValueError(f"unknown request {kind!r}")
 
     def _open(self, header: Mapping[str, Any], carry: Arrays) -> None:
+        self._begin([header["id"]])
         _, (fd,), _, _ = socket.recv_fds(self.descriptors, 16, 1)
         slabs = Slabs(fd, header["slab_count"], header["slab_bytes"])
         self.videos[header["video"]] = _Video(slabs, self.engine.open(carry))
+        self.say({"kind": "opened", "id": header["id"]}, {})
 
-    def _infer(self, header: Mapping[str, Any], pts_ms: npt.NDArray[np.float64]) -> None:
+    def _close(self, number: int) -> None:
+        self.videos.pop(number).slabs.close()
+        self.batcher.drop(number)
+        self.arrived = deque(each for each in self.arrived if each.video != number)
+
+    def _admit(self, header: Mapping[str, Any], pts_ms: npt.NDArray[np.float64]) -> None:
+        self._begin([header["id"]])
+        slabs = self.videos[header["video"]].slabs
+        pixels = slabs.frames(header["slab"], len(pts_ms), header["height"], header["width"])
+        frames = self.engine.feed.bring(pixels)
+        self.arrived.append(_Request(header["id"], header["video"], frames, pts_ms))
+
+    def _measure(self, request: _Request) -> None:
+        self._begin([request.number])
         start = time.monotonic()
-        video = self.videos[header["video"]]
-        pixels = video.slabs.frames(header["slab"], len(pts_ms), header["height"], header["width"])
-        features = self.engine.features(video.carry, pixels, pts_ms)
+        carry = self.videos[request.video].carry
+        request.features = self.engine.measure(carry, request.frames.arrive(), request.pts_ms)
+        request.seconds = time.monotonic() - start
+        if self.models is None:
+            self._answer(request, {})
+            return
+        frames = [(request, at) for at in range(len(request.pts_ms))]
+        self.batcher.add(request.video, frames, time.monotonic())
+
+    def _look(self, models: Models) -> None:
+        batch = self.batcher.take(self.batch_size, alone=self.alone_batches > 0)
+        self.alone_batches -= 1
+        requests = {request.number: request for request, _ in batch}
+        self._begin(list(requests), frames=len(batch))
+        start = time.monotonic()
+        frames = [request.frames.pixels[at].permute(2, 0, 1) for request, at in batch]
+        seen = models.look(frames, [request.is_described(at) for request, at in batch])
+        seconds = (time.monotonic() - start) / len(batch)
+        for (request, at), sight in zip(batch, seen, strict=True):
+            request.seen[at] = sight
+            request.seconds += seconds
+        for request in requests.values():
+            if request.is_done:
+                sights = models.sights([request.seen[at] for at in range(len(request.pts_ms))])
+                self._answer(request, sights.to_arrays())
+
+    def _answer(self, request: _Request, sights: Arrays) -> None:
+        if request.features is None:
+            raise AssertionError("measured first")
         reply = {
             "kind": "features",
-            "id": header["id"],
-            "seconds": time.monotonic() - start,
+            "id": request.number,
+            "seconds": request.seconds,
             "memory_bytes": _memory_bytes(self.engine.device),
+            "batch_size": self.batch_size,
+            "sights": list(sights),
         }
-        self.say(reply, features.to_arrays())
+        self.say(reply, {**request.features.to_arrays(), **sights})
+
+    def _begin(self, requests: list[int], *, frames: int = 0) -> None:
+        """Say what is worked on next, because it may be the end of this process."""
+        if requests != self.at_work or frames:
+            self.at_work = requests
+            self.say({"kind": "work", "ids": requests, "frames": frames}, {})
 
     def say(self, header: Mapping[str, object], arrays: Arrays) -> None:
         self.stdout.write(b"".join(pack(header, arrays)))
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve until stdin closes.
+    """Serve until stdin closes; the arguments are an order, and where descriptors come from.
 
     An error of any kind ends the process, and with it the carries: what a failed device has
     computed last is not to be trusted.
@@ -87,17 +199,54 @@ def main(arguments: Sequence[str]) -> None:
     stdout = take_stdout()
     torch.set_num_threads(order.threads)
     engine = Engine(order.device)
-    with socket.socket(fileno=order.descriptors_fd) as descriptors:
-        desk = _Desk(engine, descriptors, stdout)
+    title, models = _load(order, engine.device)
+    batcher: Batcher[tuple[_Request, int]] = Batcher(order.batch_wait_ms / 1000)
+    with socket.socket(fileno=int(arguments[1])) as descriptors, FileIO(0, "rb") as stdin:
+        desk = _Desk(engine, models, batcher, order.alone_batches, descriptors, stdin, stdout)
         ready = {
             "kind": "ready",
             "device": str(engine.device),
             "memory_bytes": _memory_bytes(engine.device),
+            "model": title,
+            "batch_size": desk.batch_size,
         }
         desk.say(ready, {})
-        while prefix := sys.stdin.buffer.read(4):
-            header, size = unpack_header(sys.stdin.buffer.read(int.from_bytes(prefix, "big")))
-            desk.answer(header, read_arrays(header, sys.stdin.buffer.read(size)))
+        desk.serve()
+
+
+def _load(order: DeviceOrder, device: torch.device) -> tuple[str, Models | None]:
+    """The bundle's title and models, warm.
+
+    Raises:
+        BundleError: it cannot be used on this device.
+    """
+    if order.bundle is None:
+        return "builtin", None
+    bundle = read_bundle(Path(order.bundle))
+    models = Models.load(bundle, device, batch_size=order.batch_size)
+    width, height = fit(1920, 1080, LONG_SIDE)
+    models.warm(height, width)
+    return bundle.title, models
+
+
+def _receive(stdin: FileIO) -> tuple[dict[str, Any], Arrays] | None:
+    """Read one message; None when there are no more."""
+    prefix = _read(stdin, 4)
+    text = _read(stdin, int.from_bytes(prefix, "big"))
+    if not text:
+        return None
+    header, size = unpack_header(text)
+    body = _read(stdin, size)
+    return (header, read_arrays(header, body)) if len(body) == size else None
+
+
+def _read(stdin: FileIO, size: int) -> bytes:
+    """Read so many bytes; fewer only at the end."""
+    parts = []
+    while size and (part := stdin.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def _memory_bytes(device: torch.device) -> int:

@@ -34,3 +34,7 @@ class DeviceFaultError(Exception):
     def __init__(self, detail: str, *, is_own: bool = False) -> None:
         super().__init__(detail)
         self.is_own = is_own
+
+
+class ModelRefusedError(DeviceFaultError):
+    """The device process does not start, because the bundle of models cannot be used on it."""

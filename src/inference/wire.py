@@ -55,13 +55,19 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class DeviceOrder:
-    """What the parent asks of a device process; travels as JSON in the only argument."""
+    """What the parent asks of a device process; travels as JSON in an argument."""
 
     device: str
     parent: int
-    descriptors_fd: int
-    """A sequenced-packet socket over which the slabs' descriptors come."""
     threads: int
+    bundle: str | None = None
+    """Directory of the models' bundle; None: what is built in, alone."""
+    batch_size: int | None = None
+    """Frames in one batch of the models; None: what suits the device."""
+    batch_wait_ms: float = 20.0
+    """How long a frame may wait for others to fill its batch."""
+    alone_batches: int = 0
+    """So many batches at first are of one video each: another fault must find its video."""
 
     def to_json(self) -> str:
         """Encode for the command line."""

@@ -5,6 +5,7 @@ import os
 import select
 import signal
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import psutil
 import pytest
 from tests.factories_video import make_pictures, make_slabs
 
-from inference.device import Device, DeviceVideo
+from inference.device import Device, DeviceVideo, Inferred
 from inference.engine import Engine
 from inference.errors import DeviceFaultError
 from inference.features import FrameFeatures
@@ -57,7 +58,7 @@ def assert_equal(ours: list[FrameFeatures], expected: list[FrameFeatures]) -> No
 
 async def measure(video: DeviceVideo, batches: list[FrameBatch]) -> list[FrameFeatures]:
     """The features of a video's batches, in order."""
-    return [await video.infer(batch) for batch in batches]
+    return [(await video.infer(batch)).features for batch in batches]
 
 
 async def test_same_as_in_process(device: Device) -> None:
@@ -90,7 +91,7 @@ async def test_videos_do_not_mix(device: Device) -> None:
 
 
 async def test_death_reaches_all_and_is_mended(device: Device) -> None:
-    """When the process dies, every video in flight is told, and whether it was at work on it."""
+    """When the process dies, every video in flight is told; it had begun with none of them."""
     slabs = make_slabs()
     batches = make_batches(slabs)
     async with device.open(slabs) as video, device.open(slabs) as other:
@@ -109,7 +110,7 @@ async def test_death_reaches_all_and_is_mended(device: Device) -> None:
     first, second = outcomes
     assert isinstance(first, DeviceFaultError)
     assert isinstance(second, DeviceFaultError)
-    assert (first.is_own, second.is_own, after.value.is_own) == (True, False, False)
+    assert (first.is_own, second.is_own, after.value.is_own) == (False, False, False)
     assert_equal(features, measure_here(batches))
     assert device.restarts == 1
     slabs.close()
@@ -130,8 +131,56 @@ async def test_error_on_the_device(device: Device) -> None:
     wider.close()
 
 
+async def outcomes_of_a_fault(device: Device, order: str) -> dict[str, bool]:
+    """Whether the device blames each video, asked in this order: `b` breaks it, `c` cancels too."""
+    slabs, wider = make_slabs(), make_slabs()
+    batches = make_batches(slabs)
+    (changed, *_) = make_batches(wider, width=200)
+    async with AsyncExitStack() as stack:
+        videos = {name: await stack.enter_async_context(device.open(slabs)) for name in order}
+        for video in videos.values():
+            await video.infer(batches[0])
+        assert device.pid is not None
+        process = psutil.Process(device.pid)
+        process.suspend()
+        asked: dict[str, asyncio.Task[Inferred]] = {}
+        for name, video in videos.items():
+            batch = changed if name in "bc" else batches[1]
+            asked[name] = asyncio.create_task(video.infer(batch))
+            await asyncio.sleep(0)
+            if name == "c":
+                asked[name].cancel()
+        process.resume()
+        outcomes = await asyncio.gather(*asked.values(), return_exceptions=True)
+    slabs.close()
+    wider.close()
+    faults = zip(asked, outcomes, strict=True)
+    return {name: fault.is_own for name, fault in faults if isinstance(fault, DeviceFaultError)}
+
+
+async def test_a_fault_is_of_the_video_that_was_worked_on(device: Device) -> None:
+    """Whoever asked first, and not of one that only waits while a cancelled one breaks it."""
+    found = [await outcomes_of_a_fault(device, order) for order in ("bxy", "xby", "cxy")]
+
+    assert found[0] == {"b": True, "x": False, "y": False}
+    assert found[1] == {"b": True, "y": False}
+    assert found[2] == {"x": False, "y": False}
+
+
+async def test_a_carry_that_breaks_the_device(device: Device) -> None:
+    """The device was at work on the video when it was opened, too."""
+    slabs = make_slabs()
+
+    with pytest.raises(DeviceFaultError, match="background_previous") as failed:
+        async with device.open(slabs, {"background_mean": np.zeros((1, 1), np.float32)}):
+            raise AssertionError("it is open")
+
+    assert failed.value.is_own
+    slabs.close()
+
+
 async def test_hang() -> None:
-    """A batch that takes too long ends the process."""
+    """A process that is asked and says nothing is ended; it had not begun with the video."""
     device = Device("cpu", threads=1, infer_seconds=0.5)
     slabs = make_slabs()
     batches = make_batches(slabs)
@@ -141,11 +190,11 @@ async def test_hang() -> None:
         os.kill(pid, signal.SIGSTOP)
 
         process = os.pidfd_open(pid)
-        with pytest.raises(DeviceFaultError, match="more than") as hung:
+        with pytest.raises(DeviceFaultError, match="said nothing for") as hung:
             await video.infer(batches[0])
         ended, _, _ = select.select([process], [], [], 30)
 
-    assert hung.value.is_own
+    assert not hung.value.is_own
     assert ended == [process]
     os.close(process)
     await device.close()

@@ -13,9 +13,8 @@ from tests.integration.test_heartbeat import SCHEDULE, make_claims
 
 from inference.analyze import Analyzer
 from inference.analyze import Limits as DecodeLimits
-from inference.device import Device
+from inference.device import Device, Inferred
 from inference.errors import DeviceFaultError
-from inference.features import FrameFeatures
 from poller.heartbeat import Heartbeats
 from poller.pipeline import Limits, Pipeline
 from poller.postgres.results import Patience, Results
@@ -86,7 +85,7 @@ class WeakDevice(Device):
 
     async def infer(
         self, run: Any, header: Mapping[str, object], pts_ms: npt.NDArray[np.float64]
-    ) -> FrameFeatures:
+    ) -> Inferred:
         """Measure, or fail."""
         self.batches -= 1
         if self.batches < 0:
