@@ -61,6 +61,11 @@ QUEUE_MESSAGES = Gauge(
 )
 DEVICE_BUSY = Counter("poller_device_busy_seconds_total", "Time that the device spent computing")
 DEVICE_MEMORY = Gauge("poller_device_memory_bytes", "Memory of the device process")
+MODEL_BATCHES = Counter("poller_model_batches_total", "Batches of the bundle's models")
+MODEL_FRAMES = Counter("poller_model_batch_frames_total", "Frames in these batches")
+MODEL_ROOM = Counter(
+    "poller_model_batch_room_total", "Frames that these batches had room for, filled or not"
+)
 DEVICE_RESTARTS = Counter("poller_device_restarts_total", "Restarts of the device process")
 EVENTS_STORED = Counter("poller_events_stored_total", "Timeline events committed", ["event_type"])
 EMBEDDINGS_STORED = Counter("poller_embeddings_stored_total", "Embedding vectors committed")

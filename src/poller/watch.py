@@ -22,6 +22,14 @@ _MIN_RECEIVE_LIMIT = 10.0
 """For polls that are so short that a busy machine delays three of them."""
 _MAX_DEVICE_FAULTS = 10
 """In a row, with nothing stored between them."""
+_DEVICE_COUNTS = {
+    "busy_seconds": metrics.DEVICE_BUSY,
+    "restarts": metrics.DEVICE_RESTARTS,
+    "batches": metrics.MODEL_BATCHES,
+    "batch_frames": metrics.MODEL_FRAMES,
+    "batch_room": metrics.MODEL_ROOM,
+}
+"""What the device counts itself, by its name there."""
 _DEPTH_SECONDS = 15.0
 _PING_SECONDS = 3.0
 
@@ -43,8 +51,7 @@ class Watch:
         self._heartbeats = heartbeats
         self._claims = claims
         self._device = device
-        self._busy_seen = 0.0
-        self._restarts_seen = 0
+        self._device_seen = dict.fromkeys(_DEVICE_COUNTS, 0.0)
         self._receive_limit = max(3 * wait_seconds, _MIN_RECEIVE_LIMIT)
         self._late_limit = lease_seconds / 2
 
@@ -89,9 +96,10 @@ class Watch:
             metrics.DRAIN_SECONDS.set(now - self._consumer.stopped_at)
         device = self._device
         metrics.DEVICE_MEMORY.set(device.memory_bytes)
-        metrics.DEVICE_BUSY.inc(device.busy_seconds - self._busy_seen)
-        metrics.DEVICE_RESTARTS.inc(device.restarts - self._restarts_seen)
-        self._busy_seen, self._restarts_seen = device.busy_seconds, device.restarts
+        for name, counter in _DEVICE_COUNTS.items():
+            count = float(getattr(device, name))
+            counter.inc(count - self._device_seen[name])
+            self._device_seen[name] = count
 
 
 @asynccontextmanager
