@@ -9,7 +9,7 @@ from uuid import uuid4
 import numpy as np
 
 from bench.measure import Measurement
-from inference.analyze import Analysis
+from inference.analyze import Analysis, Cost
 from inference.events import PIPELINE, Embedding, Event, Results
 from inference.frames import VideoInfo
 from poller.postgres import pool, results
@@ -99,4 +99,5 @@ def _make_analysis() -> Analysis:
         frames_analyzed=18_000,
         decode_seconds=0.0,
         infer_seconds=0.0,
+        cost=Cost(0.0, 0.0),
     )

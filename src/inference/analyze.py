@@ -25,7 +25,7 @@ from inference.frames import FrameBatch, Gap, VideoInfo
 from inference.slabs import Slabs
 from inference.timeline import Timeline
 
-__all__ = ["Analysis", "Analyzer", "Limits"]
+__all__ = ["Analysis", "Analyzer", "Cost", "Limits"]
 
 _SLABS = 3
 """One is inferred, one is filled, one waits: more only adds memory."""
@@ -33,6 +33,18 @@ _FRAME_BYTES = 256 * 256 * 3
 """The largest working frame."""
 LEAVE_SECONDS = 3.0
 """How long a cancelled analysis may take for its last checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the run that ended with the results cost; what runs before it cost is not known."""
+
+    cpu_seconds: float
+    """Of the decoder that read the file to its end."""
+    device_seconds: float
+    """Of the device; of what it did for several videos at once, this one's share."""
+    from_ms: float | None = None
+    """All before this time was measured by earlier runs; None: nothing was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,7 @@ class Analysis:
     """Time the decoder worked, its waits for the device left out."""
     infer_seconds: float
     """Time spent waiting for the device; overlaps with decoding."""
+    cost: Cost
 
 
 Progress = Callable[[float, int], None]
@@ -155,7 +168,7 @@ class Analyzer:
             timeline = Timeline(source_fps=opened.info.fps, sample_fps=self._sample_fps)
             log = _Log(journal, self._settings, self._checkpoint_seconds, past.count)
             log.stretch.tolerant = request.tolerant or opened.backend == "tolerant"
-            run = _Run(decoding, video, timeline, log, on_progress)
+            run = _Run(decoding, video, timeline, log, on_progress, past.position_ms)
             await past.repeat(run.take)
             return await run.complete()
 
@@ -207,7 +220,9 @@ class _Run:
     timeline: Timeline
     log: _Log
     on_progress: Progress
+    from_ms: float | None
     frames_analyzed: int = 0
+    device_seconds: float = 0.0
     infer_seconds: float = 0.0
     start_ms: float | None = None
     step: asyncio.Task[None] | None = None
@@ -229,6 +244,7 @@ class _Run:
             frames_analyzed=self.frames_analyzed,
             decode_seconds=finished.seconds,
             infer_seconds=self.infer_seconds,
+            cost=Cost(finished.cpu_seconds, self.device_seconds, self.from_ms),
         )
 
     async def _go_on(self) -> None:
@@ -252,10 +268,11 @@ class _Run:
 
     async def _infer(self, batch: FrameBatch) -> None:
         start = time.monotonic()
-        features = (await self.video.infer(batch)).features
+        inferred = await self.video.infer(batch)
         self.infer_seconds += time.monotonic() - start
+        self.device_seconds += inferred.seconds
         self.decoding.release(batch)
-        self._note((batch.pts_ms, features))
+        self._note((batch.pts_ms, inferred.features))
         self.on_progress(self._fraction(batch), len(batch.pts_ms))
 
     def _note(self, item: Measured | Gap) -> None:

@@ -146,7 +146,7 @@ def _decode(order: Order, outbox: Outbox) -> None:
             outbox.put(item)
     outbox.flush()
     seconds = time.monotonic() - start - outbox.waited_seconds
-    outbox.say(Finished(outbox.decoded, seconds, facts.end_ms, backend))
+    outbox.say(Finished(outbox.decoded, seconds, facts.end_ms, backend, time.process_time()))
 
 
 def open_frames(

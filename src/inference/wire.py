@@ -108,6 +108,8 @@ class Finished:
     seconds: float
     end_ms: float
     backend: str
+    cpu_seconds: float
+    """Of the process and its threads, from its fork on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,8 @@ def _check_values(message: Message) -> None:
         message.cause not in _CAUSES or message.end_ms < message.start_ms
     ):
         raise WireError(f"impossible gap {message}")
+    if isinstance(message, Finished) and message.cpu_seconds < 0:
+        raise WireError(f"impossible CPU time {message.cpu_seconds}")
     if isinstance(message, Opened) and min(message.width, message.height) < 1:
         raise WireError(f"impossible frame size {message.width}x{message.height}")
 

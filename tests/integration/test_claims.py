@@ -12,7 +12,7 @@ from tests.factories import make_request
 from tests.integration.conftest import opened_pool
 from tests.proxy import proxied
 
-from inference.analyze import Analysis
+from inference.analyze import Analysis, Cost
 from inference.events import Embedding, Event, Results
 from inference.frames import VideoInfo
 from poller.errors import LeaseLostError, PermanentError, UnavailableError
@@ -105,6 +105,7 @@ def make_analysis(events: int = 3, embeddings: int = 2) -> Analysis:
         frames_analyzed=300,
         decode_seconds=1.0,
         infer_seconds=1.0,
+        cost=Cost(2.0, 0.5),
     )
 
 

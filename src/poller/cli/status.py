@@ -13,8 +13,9 @@ from poller.settings import Settings, load
 _SHOWN = (
     "video_id", "analysis_id", "external_id", "external_id_source", "revision", "pipeline",
     "attempts", "size_bytes", "duration_seconds", "width", "height", "fps", "codec",
-    "frames_decoded", "frames_analyzed", "events_count", "embeddings_count", "error_code",
-    "error_message", "created_at", "done_at",
+    "frames_decoded", "frames_analyzed", "frames_skipped", "events_count", "embeddings_count",
+    "cpu_seconds", "device_seconds", "cost_from_ms", "error_code", "error_message",
+    "created_at", "done_at",
 )  # fmt: skip
 _LABELS = {"in_flight": "in flight or hidden"}
 """SQS counts a message that waits to be tried again as in flight too."""

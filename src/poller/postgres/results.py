@@ -121,6 +121,9 @@ class Results:
             analysis.frames_analyzed,
             len(results.events),
             len(results.embeddings),
+            analysis.cost.cpu_seconds,
+            analysis.cost.device_seconds,
+            None if analysis.cost.from_ms is None else round(analysis.cost.from_ms),
         )
         if finished is None:
             raise LeaseLostError("fence")

@@ -35,7 +35,7 @@ INFO = VideoInfo("matroska,webm", "vp9", 640, 360, 29.97, 12.5, 375)
         Opened(INFO, 256, 144, "decord"),
         Filled(2, (0.0, 33.333333333333336, 66.66666666666667)),
         Alive(4),
-        Finished(375, 1.25, 12500.0, "tolerant"),
+        Finished(375, 1.25, 12500.0, "tolerant", 1.5),
         Rejected("too_long", "5 h"),
         OutOfMemory("malloc"),
         Gap(1.5, 2.5, "damaged"),
@@ -78,6 +78,7 @@ def test_round_trip(message: Message) -> None:
         b'{"kind":"rejected","reason":"too_long","detail":"' + b"x" * 501 + b'"}\n',
         b'{"kind":"opened","info":{},"width":2,"height":2,"backend":"tolerant"}\n',
         b'{"kind":"opened","info":7,"width":2,"height":2,"backend":"tolerant"}\n',
+        b'{"kind":"finished","decoded":1,"seconds":1,"end_ms":1,"backend":"x","cpu_seconds":-1}\n',
         b"[" * 100_000,
     ],
 )
