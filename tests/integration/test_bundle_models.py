@@ -79,6 +79,23 @@ def test_pictures_are_prepared_as_by_the_image_processor(
     assert (prepared - expected).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_pictures_that_are_prepared_together(tmp_path: Path, name: str) -> None:
+    """The same bits as one by one, whatever sizes there are among them."""
+    write_classifier(tmp_path / "gender", "f", "m")
+    write_detector(tmp_path / "detector", "yolos")
+    PROCESSORS[name]().save_pretrained(tmp_path / "gender")
+    bundle = write_bundle(tmp_path, DETECTOR, GENDER)
+    prepare = Preparation.read(bundle, "attributes.gender", "gender")
+    sizes = [(90, 120), (60, 200), (90, 120), (33, 35), (90, 120)]
+    pictures = [make_picture(*size, seed=at) for at, size in enumerate(sizes)]
+
+    together = prepare.each(pictures)
+
+    for picture, prepared in zip(pictures, together, strict=True):
+        assert torch.equal(prepared, prepare(picture))
+
+
 @pytest.mark.parametrize("family", DETECTORS)
 def test_a_detector_sees_what_transformers_sees(tmp_path: Path, family: str) -> None:
     """Same boxes and scores as a direct forward and the processor's own reading of it."""
@@ -229,6 +246,35 @@ def test_a_crowd_is_cut_to_the_best_two_hundred(tmp_path: Path) -> None:
 
     assert (len(found.scores), found.crowded) == (200, 30 - found.invalid)
     assert (np.diff(found.scores) <= 0).all()
+
+
+def test_a_model_that_does_not_run_is_refused(tmp_path: Path) -> None:
+    """Before there is any video: pictures of another size than the model takes."""
+    write_embedder(tmp_path / "embedder", "clip")
+    settings = tmp_path / "embedder" / "preprocessor_config.json"
+    settings.write_text(settings.read_text().replace("64", "48"))
+    models = Models.load(write_bundle(tmp_path, EMBEDDER), CPU)
+
+    with pytest.raises(BundleError, match="embedder: does not run: Input image size") as refused:
+        models.warm(90, 160)
+
+    assert "\n" not in str(refused.value)
+
+
+def test_pictures_of_several_sizes(tmp_path: Path) -> None:
+    """Where a model keeps the ratio, those of one shape share batches, and find back."""
+    write_detector(tmp_path / "detector", "yolos", "person")
+    detector = Models.load(write_bundle(tmp_path, DETECTOR), CPU, batch_size=2).detector
+    assert detector is not None
+    sizes = [(90, 160), (160, 90), (90, 160), (64, 64), (90, 160)]
+    pictures = [make_picture(*size, seed=at) for at, size in enumerate(sizes)]
+
+    together = detector.detect(pictures, 0.0)
+
+    for picture, found in zip(pictures, together, strict=True):
+        (alone,) = detector.detect([picture], 0.0)
+        np.testing.assert_array_equal(found.boxes, alone.boxes)
+        np.testing.assert_array_equal(found.scores, alone.scores)
 
 
 def test_a_model_that_does_not_fit_is_refused(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class Detector:
         Sorted by score, the best first, at most `MAX_PERSONS`.
         """
         with torch.inference_mode():
-            prepared = [self.prepare(frame.to(self.device)) for frame in frames]
+            prepared = self.prepare.each([frame.to(self.device) for frame in frames])
             outputs = in_batches(prepared, self.batch_size.number, self._run)
             return [self._read(logits, boxes, floor) for logits, boxes in outputs]
 

@@ -67,7 +67,7 @@ class Embedder:
         None where the model gives no direction: a vector of zeros, or with what is no number.
         """
         with torch.inference_mode():
-            prepared = [self.prepare(picture.to(self.device)) for picture in pictures]
+            prepared = self.prepare.each([picture.to(self.device) for picture in pictures])
             outputs = in_batches(prepared, self.batch_size.number, self._run)
             return [_unit(vector) for (vector,) in outputs]
 

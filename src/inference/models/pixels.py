@@ -1,9 +1,11 @@
 """Prepares pictures as a model's image processor would, in torch, on the model's device."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from inference.bundle import Bundle, read_json
@@ -74,8 +76,22 @@ class Preparation:
         """Every picture comes out at one size."""
         return self.crop is not None or self.height is not None
 
+    def each(self, pictures: Sequence[Tensor]) -> list[Tensor]:
+        """Prepare pictures uint8 [3, H, W], those of one size together: fewer, larger steps."""
+        sizes: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for at, picture in enumerate(pictures):
+            sizes[tuple(picture.shape)].append(at)
+        prepared: dict[int, Tensor] = {}
+        for alike in sizes.values():
+            stack = torch.stack([pictures[at] for at in alike])
+            prepared |= dict(zip(alike, self(stack), strict=True))
+        return [prepared[at] for at in range(len(pictures))]
+
     def __call__(self, picture: Tensor) -> Tensor:
-        """Turn uint8 [3, H, W] RGB into float32 [3, h, w]."""
+        """Turn uint8 [..., 3, H, W] RGB into float32 [..., 3, h, w].
+
+        The sums are of whole numbers: that there are several changes no bit.
+        """
         height, width = self._target(*picture.shape[-2:])
         resized = resize(picture, height, width, self.filter)
         if self.crop is not None:
@@ -128,10 +144,11 @@ def _three(numbers: Any) -> tuple[float, float, float]:
 
 def _middle(picture: Tensor, height: int, width: int) -> Tensor:
     """Cut out the middle, with black around a picture that is smaller."""
-    above, left = (picture.shape[1] - height) // 2, (picture.shape[2] - width) // 2
+    *several, high, wide = picture.shape
+    above, left = (high - height) // 2, (wide - width) // 2
     if above < 0 or left < 0:
-        whole = picture.new_zeros(3, max(height, picture.shape[1]), max(width, picture.shape[2]))
+        whole = picture.new_zeros(*several, max(height, high), max(width, wide))
         at = max(0, -above), max(0, -left)
-        whole[:, at[0] : at[0] + picture.shape[1], at[1] : at[1] + picture.shape[2]] = picture
+        whole[..., at[0] : at[0] + high, at[1] : at[1] + wide] = picture
         picture, above, left = whole, max(0, above), max(0, left)
-    return picture[:, above : above + height, left : left + width]
+    return picture[..., above : above + height, left : left + width]

@@ -21,10 +21,10 @@ _SUPPORTS = {"bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 
 
 def resize(picture: Tensor, height: int, width: int, name: str) -> Tensor:
-    """Resize uint8 [3, H, W] to float32 [3, height, width] of whole levels, 0..255."""
+    """Resize uint8 [..., H, W] to float32 [..., height, width] of whole levels, 0..255."""
     pixels = picture.to(torch.float64)
-    across = _weights(picture.shape[2], width, name, pixels.device)
-    down = _weights(picture.shape[1], height, name, pixels.device)
+    across = _weights(picture.shape[-1], width, name, pixels.device)
+    down = _weights(picture.shape[-2], height, name, pixels.device)
     return _whole(down @ _whole(pixels @ across.T)).to(torch.float32)
 
 

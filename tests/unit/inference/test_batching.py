@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from inference.batching import Batcher
@@ -134,6 +134,8 @@ def test_alone_is_one_video(counts: list[int], size: int) -> None:
 
 
 @given(st.lists(st.integers(1, 9), max_size=5), SIZES, st.integers(1, 6))
+@example([1, 2], 9, 2)
+@example([1, 2], 9, 3)
 def test_due(counts: list[int], size: int, videos: int) -> None:
     """At once when full or when all wait, else when the first frame has waited long enough."""
     batcher = make_batcher(counts)
