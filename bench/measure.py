@@ -13,8 +13,9 @@ class Measurement:
     ours: float
     peer: float
     unit: str
-    target: float
-    direction: Literal["at least", "at most"]
+    target: float | None
+    """None: a figure to know, with nothing to reach."""
+    direction: Literal["at least", "at most"] = "at least"
     """Whether the ratio of ours to the peer must reach or must not exceed the target."""
     rounds: tuple[float, ...] = ()
     """The ratio of each round, where there were several; ours and the peer's are medians then."""
@@ -26,7 +27,9 @@ class Measurement:
 
     @property
     def is_reached(self) -> bool:
-        """Whether the target is met."""
+        """Whether the target is met, if there is one."""
+        if self.target is None:
+            return True
         if self.direction == "at least":
             return self.ratio >= self.target
         return self.ratio <= self.target
@@ -34,6 +37,8 @@ class Measurement:
     @property
     def target_text(self) -> str:
         """The target as a reader wants it."""
+        if self.target is None:
+            return "none"
         return f"{self.direction} {self.target:g}"
 
     def to_json(self) -> dict[str, Any]:
