@@ -64,9 +64,9 @@ build/.tools: .venv/.installed constraints.txt deploy/ecs/installed.py
 promtool: setup
 	-@deploy/prometheus/install $(BIN)
 
+# Three at once on any machine, and the longest first: applying is for the most part waiting.
 infra: setup promtool ## Check terraform/ and deploy/, and apply them to an emulator of AWS
-	@if command -v terraform; then terraform/check; else echo 'make infra: terraform is not installed: its checks are skipped, and pytest names its tests'; fi
-	$(BIN)/pytest --dist loadfile tests/infra
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder tests/infra
 
 # Apart from `infra`: it takes as long to install as all else there to run.
 checkov: build/.checkov ## Check terraform/ against checkov's rules; each exception has its reason beside it

@@ -15,6 +15,7 @@ variables {
   capacity_provider    = "poller-test"
   autoscaling_group    = "poller-test"
   log_group            = "/ecs/poller-test"
+  reconcile            = "poller-test-reconcile"
   depth                = 100
   age_seconds          = 21600
   retention_seconds    = 345600
@@ -40,8 +41,9 @@ run "alarms" {
       duplicates  = ["GreaterThanThreshold", 3, 1]
       capacity    = ["GreaterThanThreshold", 100, 15]
       no-progress = ["GreaterThanOrEqualToThreshold", 1, 12]
+      reconcile   = ["GreaterThanOrEqualToThreshold", 1, 1]
     }
-    error_message = "A dead letter, a deep queue, an old message, many duplicates, no capacity, no progress."
+    error_message = "A dead letter, a deep queue, an old message, many duplicates, no capacity, no progress, no reconcile."
   }
 
   assert {
@@ -54,6 +56,7 @@ run "alarms" {
       duplicates  = "IF(duplicates < 10, 0, duplicates / IF(FILL(stored, 0) < 1, 1, FILL(stored, 0)))"
       capacity    = "reservation + 0"
       no-progress = "IF(visible > 0 AND FILL(deleted, 0) < 1, 1, 0)"
+      reconcile   = "dropped + 0"
     }
     error_message = "Each judges one expression."
   }
@@ -75,6 +78,7 @@ run "alarms" {
       "capacity: AWS/ECS/ManagedScaling CapacityProviderReservation poller-test,poller-test",
       "no-progress: AWS/SQS ApproximateNumberOfMessagesVisible uploads",
       "no-progress: AWS/SQS NumberOfMessagesDeleted uploads",
+      "reconcile: AWS/Scheduler InvocationDroppedCount poller-test-reconcile",
     ])
     error_message = "Each looks at its own metrics."
   }
@@ -123,6 +127,53 @@ run "told" {
       stored    = "{ ($.event = \"video.finished\") && ($.outcomes[0] = \"stored\") }"
     }
     error_message = "The log line that closes each message is counted by its outcome."
+  }
+}
+
+run "reconcile_failed" {
+  command = plan
+
+  module {
+    source = "./modules/alarms"
+  }
+
+  assert {
+    condition = jsondecode(aws_cloudwatch_event_rule.reconcile_failed[0].event_pattern) == {
+      source      = ["aws.ecs"]
+      detail-type = ["ECS Task State Change"]
+      detail = {
+        clusterArn        = [{ suffix = ":cluster/poller-test" }]
+        taskDefinitionArn = [{ wildcard = "*:task-definition/poller-test-reconcile:*" }]
+        lastStatus        = ["STOPPED"]
+        "$or" = [
+          { containers = { exitCode = [{ anything-but = 0 }] } },
+          { stopCode = [{ anything-but = "EssentialContainerExited" }] },
+        ]
+      }
+    }
+    error_message = "A task of the schedule that ends with another code than 0, or was never started, is told of; others are not."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_event_target.reconcile_failed[0].arn == aws_sns_topic.this.arn && aws_cloudwatch_event_target.reconcile_failed[0].rule == aws_cloudwatch_event_rule.reconcile_failed[0].name
+    error_message = "It tells the topic."
+  }
+}
+
+run "no_reconcile_to_fail" {
+  command = plan
+
+  variables {
+    reconcile = null
+  }
+
+  module {
+    source = "./modules/alarms"
+  }
+
+  assert {
+    condition     = length(aws_cloudwatch_event_rule.reconcile_failed) + length(aws_cloudwatch_event_target.reconcile_failed) == 0 && !contains(keys(aws_cloudwatch_metric_alarm.this), "reconcile")
+    error_message = "Where nothing runs it, nothing watches it."
   }
 }
 

@@ -56,6 +56,11 @@ run "instance" {
   }
 
   assert {
+    condition     = aws_launch_template.this.monitoring[0].enabled && aws_launch_template.this.update_default_version
+    error_message = "Its metrics come every minute, and a person who starts one by hand gets the newest version."
+  }
+
+  assert {
     condition     = aws_ecs_cluster.this.name == var.name
     error_message = "The cluster has the name that the instances ask for."
   }
@@ -89,6 +94,11 @@ run "group" {
   }
 
   assert {
+    condition     = aws_autoscaling_group.this.force_delete
+    error_message = "What ECS protects can still be destroyed with the whole."
+  }
+
+  assert {
     condition = (
       aws_autoscaling_group.this.mixed_instances_policy[0].instances_distribution[0].on_demand_base_capacity == 1
       && aws_autoscaling_group.this.mixed_instances_policy[0].instances_distribution[0].on_demand_percentage_above_base_capacity == 0
@@ -108,7 +118,7 @@ run "group" {
   }
 
   assert {
-    condition     = contains([for tag in aws_autoscaling_group.this.tag : tag.key], "AmazonECSManaged")
+    condition     = [for tag in aws_autoscaling_group.this.tag : tag.propagate_at_launch if tag.key == "AmazonECSManaged"] == [true]
     error_message = "Without this tag ECS adds it, and every plan removes it."
   }
 }

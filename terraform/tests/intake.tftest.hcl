@@ -46,7 +46,7 @@ run "queues" {
   }
 
   assert {
-    condition     = aws_sqs_queue.uploads.receive_wait_time_seconds == 20
+    condition     = aws_sqs_queue.uploads.receive_wait_time_seconds == 20 && aws_sqs_queue.dlq.receive_wait_time_seconds == 20
     error_message = "A receive waits for 20 s."
   }
 
@@ -156,8 +156,8 @@ run "buckets" {
   }
 
   assert {
-    condition     = [for rule in aws_s3_bucket_lifecycle_configuration.this["raw"].rule : rule.id] == ["leftovers", "uploads"] && aws_s3_bucket_lifecycle_configuration.this["raw"].rule[1].expiration[0].days == 30
-    error_message = "Uploads go after raw_expiration_days."
+    condition     = [for rule in aws_s3_bucket_lifecycle_configuration.this["raw"].rule : rule.id] == ["leftovers", "uploads"] && aws_s3_bucket_lifecycle_configuration.this["raw"].rule[1].expiration[0].days == 30 && aws_s3_bucket_lifecycle_configuration.this["raw"].rule[1].filter[0].prefix == "videos/"
+    error_message = "Uploads, and nothing beside them, go after raw_expiration_days."
   }
 
   assert {

@@ -316,6 +316,11 @@ run "reconcile" {
   }
 
   assert {
+    condition     = aws_scheduler_schedule.reconcile[0].group_name == aws_scheduler_schedule_group.reconcile[0].name && output.reconcile == aws_scheduler_schedule_group.reconcile[0].name && output.reconcile == aws_ecs_task_definition.reconcile[0].family
+    error_message = "Its schedule has a group of its own, in which the scheduler counts what it could not start."
+  }
+
+  assert {
     condition = (
       aws_scheduler_schedule.reconcile[0].target[0].arn == var.cluster.arn
       && aws_scheduler_schedule.reconcile[0].target[0].role_arn == aws_iam_role.scheduler[0].arn
@@ -401,7 +406,7 @@ run "reconcile_never" {
   }
 
   assert {
-    condition     = length(aws_scheduler_schedule.reconcile) + length(aws_ecs_task_definition.reconcile) + length(aws_iam_role.scheduler) + length(aws_iam_role_policy.scheduler) == 0 && output.reconcile_task_definition == null
+    condition     = length(aws_scheduler_schedule.reconcile) + length(aws_scheduler_schedule_group.reconcile) + length(aws_ecs_task_definition.reconcile) + length(aws_iam_role.scheduler) + length(aws_iam_role_policy.scheduler) == 0 && output.reconcile_task_definition == null && output.reconcile == null
     error_message = "Nothing of it is made."
   }
 }

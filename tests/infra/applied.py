@@ -108,7 +108,7 @@ class Environment:
             capture_output=True,
             text=True,
             check=False,
-            timeout=800,
+            timeout=1500,
         )
         assert answer.returncode == 0, (answer.stdout + answer.stderr)[-4000:]
         return answer.stdout
@@ -139,12 +139,11 @@ def credentials(endpoint: str) -> dict[str, str]:
     }
 
 
-def find_mirror() -> list[str]:
-    """The option that names this machine's mirror of the provider, as `terraform/check` does."""
-    answer = subprocess.run(
+def find_mirror() -> str:
+    """This machine's mirror of the provider, if it has one, as `terraform/check` finds it."""
+    return subprocess.run(
         [ROOT / "terraform" / "check", "mirror"], capture_output=True, text=True, check=True
-    )
-    return [f"-plugin-dir={answer.stdout.strip()}"] if answer.stdout.strip() else []
+    ).stdout.strip()
 
 
 @contextmanager
@@ -152,7 +151,8 @@ def apply(name: str, directory: Path) -> Iterator[Applied]:
     """Make an environment, and unmake it: nothing may be left over."""
     with emulator(directory / "emulator.log") as endpoint:
         environment = Environment(name, directory / "copy", endpoint)
-        environment.terraform("init", *find_mirror())
+        found = find_mirror()
+        environment.terraform("init", *([f"-plugin-dir={found}"] if found else []))
         environment.terraform("apply", "-auto-approve")
         changes = environment.changes()
         stack = json.loads(environment.terraform("output", "-json"))["stack"]["value"]

@@ -1,21 +1,42 @@
 """Environments, each applied once for all who look at it."""
 
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.infra.applied import Applied, apply
+from tests.infra.applied import TERRAFORM, Applied, apply, find_mirror
 
 from poller.local import postgres
 
 
+@pytest.fixture(scope="session", autouse=True)
+def mirror() -> Iterator[None]:
+    """Look for the provider once: `terraform/check` would search the whole disk each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        if TERRAFORM and (found := find_mirror()):
+            patch.setenv("TF_PLUGIN_DIR", found)
+        yield
+
+
 @pytest.fixture(scope="session")
-def applied(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Applied]:
+def environments(
+    mirror: None,  # noqa: ARG001 - it is to come first
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Mapping[str, Applied]]:
+    """All of them, made and unmade at the same time: for the most part the provider waits."""
+    contexts = {name: apply(name, tmp_path_factory.mktemp(name)) for name in ("dev", "prod")}
+    with ThreadPoolExecutor(len(contexts)) as pool:
+        made = pool.map(lambda context: context.__enter__(), contexts.values())
+        yield dict(zip(contexts, made, strict=True))
+        unmade = pool.map(lambda context: context.__exit__(None, None, None), contexts.values())
+        assert not any(unmade)
+
+
+@pytest.fixture
+def applied(request: pytest.FixtureRequest, environments: Mapping[str, Applied]) -> Applied:
     """The environment of that name."""
-    with apply(request.param, tmp_path_factory.mktemp(request.param)) as applied:
-        yield applied
+    return environments[request.param]
 
 
 @pytest.fixture

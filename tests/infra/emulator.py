@@ -6,13 +6,24 @@ Run as a process of its own. It prints its port, and ends when its standard inpu
 import json
 import os
 import sys
-from typing import Any
+from collections.abc import Iterable
+from contextlib import nullcontext
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any
 
 from moto.applicationautoscaling import responses as scaling
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import security_groups
-from moto.server import ThreadedMotoServer
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
 from moto.sqs import models as sqs
+from werkzeug.serving import make_server
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _tags: dict[str, dict[str, str]] = {}
 
@@ -53,6 +64,28 @@ class UnknownRuleError(EC2ClientError):
         super().__init__("InvalidSecurityGroupRuleId.NotFound", "The rule does not exist")
 
 
+class OneAtATime:
+    """moto, with one request in it at a time.
+
+    Terraform asks ten at once, and moto's models lock nothing: of two requests that revoke rules of
+    one security group, say, each brings the other's back. What is asked of SQS is let in beside
+    the others, because a poll waits inside moto.
+    """
+
+    def __init__(self) -> None:
+        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._lock = Lock()
+
+    def __call__(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        """Answer one request."""
+        is_sqs = "/sqs/aws4_request" in environ.get("HTTP_AUTHORIZATION", "")
+        with nullcontext() if is_sqs else self._lock:
+            answer: Iterable[bytes] = self._moto(environ, start_response)
+        return answer
+
+
 def serve() -> None:
     """Answer until standard input ends."""
     # Otherwise there is no policy of AWS's own to attach to a role.
@@ -61,12 +94,14 @@ def serve() -> None:
     scaling.ApplicationAutoScalingResponse = TaggedScaling  # type: ignore[misc]
     sqs.Queue = PolicedQueue  # type: ignore[misc]
     security_groups.InvalidPermissionNotFoundError = UnknownRuleError  # type: ignore[assignment,attr-defined]
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    sys.stdout.write(f"{server.get_host_and_port()[1]}\n")
+    server = make_server(
+        "127.0.0.1", 0, OneAtATime(), threaded=True, request_handler=MotoRequestHandler
+    )
+    Thread(target=server.serve_forever, name="emulator", daemon=True).start()
+    sys.stdout.write(f"{server.server_port}\n")
     sys.stdout.flush()
     sys.stdin.read()
-    server.stop()
+    server.shutdown()
 
 
 if __name__ == "__main__":

@@ -1,19 +1,29 @@
-"""Both environments, applied to an emulator of AWS: what is made, made again, and unmade."""
+"""Both environments, applied to an emulator of AWS, and the service on one of them.
+
+In one file, because a file's tests share a process, and so what was applied.
+"""
 
 import json
+import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_plus
 
+import asyncpg
 import pytest
 from botocore.validate import ParamValidator
+from tests.clips import make_clip
+from tests.commands import run_poller
 from tests.infra.applied import DIGEST, TERRAFORM, Applied, open_buckets
+from tests.running import running
 
 pytestmark = [
     pytest.mark.skipif(not TERRAFORM, reason="terraform is not installed"),
-    pytest.mark.timeout(900),
-    pytest.mark.parametrize("applied", ["dev", "prod"], indirect=True),
+    pytest.mark.timeout(1800),
 ]
+in_both = pytest.mark.parametrize("applied", ["dev", "prod"], indirect=True)
 
 FORGOTTEN = {
     # The launch template's own tags, which it gives back as if they were for instances.
@@ -42,13 +52,16 @@ FORGOTTEN = {
 
 `terraform/tests` holds each of these in terms of the plan.
 """
+KEY = "videos/84/holiday.MP4"
 
 
+@in_both
 def test_a_second_plan_is_empty(applied: Applied) -> None:
     """But for what the emulator forgets, one apply makes all of it."""
     assert applied.changes == FORGOTTEN
 
 
+@in_both
 @pytest.mark.parametrize("output", ["task_definition", "reconcile_task_definition"])
 def test_what_is_registered_is_what_the_api_takes(applied: Applied, output: str) -> None:
     """A task definition, with values that its enumerations know, and the image by digest."""
@@ -65,11 +78,11 @@ def test_what_is_registered_is_what_the_api_takes(applied: Applied, output: str)
     assert {c["image"] for c in wanted["containerDefinitions"]} == {image}
 
 
+@in_both
 def test_the_schedule_runs_the_registered_task(applied: Applied) -> None:
     """The scheduler itself starts `poller reconcile` on Fargate, with a role made for that."""
-    schedule = applied.client("scheduler").get_schedule(
-        Name=f"{applied.stack['service_name']}-reconcile"
-    )
+    name = f"{applied.stack['service_name']}-reconcile"
+    schedule = applied.client("scheduler").get_schedule(Name=name, GroupName=name)
 
     target = schedule["Target"]
     assert schedule["State"] == "ENABLED"
@@ -83,6 +96,7 @@ def test_the_schedule_runs_the_registered_task(applied: Applied) -> None:
     assert statement["Principal"] == {"Service": "scheduler.amazonaws.com"}
 
 
+@in_both
 def test_an_upload_is_announced(applied: Applied) -> None:
     """One under the prefix with a video's ending, in whatever case, and no other."""
     open_buckets(applied)
@@ -102,6 +116,94 @@ def test_an_upload_is_announced(applied: Applied) -> None:
                 QueueUrl=applied.stack["queue_url"], ReceiptHandle=message["ReceiptHandle"]
             )
     assert keys == ["videos/84/party.MOV"]
+
+
+def environment_of(container: dict[str, Any], applied: Applied, work: Path) -> dict[str, str]:
+    """What ECS would give the container, but for what is this machine's."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "POLLER_", "NVIDIA_"))
+    }
+    return {
+        **inherited,
+        **applied.aws,
+        **{variable["name"]: variable["value"] for variable in container["environment"]},
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "POLLER_DEVICE": "cpu",
+        "POLLER_HTTP_PORT": "0",
+        "POLLER_WORK_DIR": str(work),
+    }
+
+
+@pytest.mark.parametrize("applied", ["dev"], indirect=True)
+async def test_an_upload_becomes_rows(
+    applied: Applied, empty_database_url: str, tmp_path: Path
+) -> None:
+    """Bucket, notification, queue, secret and task definition are the applied ones.
+
+    The containers are run as their tasks say: `migrate`, `run`, and what the schedule runs. The
+    database is a Postgres that the applied secret leads to, for the emulator has none.
+    """
+    containers = applied.containers("task_definition")
+    reconcile = applied.containers("reconcile_task_definition")["reconcile"]
+    environment = environment_of(containers["poller"], applied, tmp_path)
+    applied.client("secretsmanager").put_secret_value(
+        SecretId=environment["POLLER_DATABASE_SECRET_ARN"], SecretString=empty_database_url
+    )
+    open_buckets(applied)
+    clip = make_clip(tmp_path / "clip.mp4")
+
+    migrated = run_poller(
+        environment_of(containers["migrate"], applied, tmp_path), *containers["migrate"]["command"]
+    )
+    assert migrated.returncode == 0, migrated.stdout + migrated.stderr
+    assert containers["poller"]["command"] == ["run"]
+    async with running(environment) as service:
+        await service.logged("service.started", seconds=600)
+        applied.client("s3").upload_file(str(clip), applied.stack["raw_bucket"], KEY)
+        (line,) = await service.logged("video.finished", outcomes=("stored",), seconds=900)
+        stopped = await service.stop(seconds=600)
+    reconciled = run_poller(environment_of(reconcile, applied, tmp_path), *reconcile["command"])
+
+    assert stopped == 0
+    assert reconciled.returncode == 0, reconciled.stdout + reconciled.stderr
+    assert line["bucket"] == applied.stack["raw_bucket"]
+    database = await asyncpg.connect(empty_database_url)
+    try:
+        videos = await database.fetch("SELECT object_key, external_id, state FROM latest_analyses")
+        shots = await database.fetch("SELECT 1 FROM timeline WHERE event_type = 'shot'")
+        vectors = await database.fetchval("SELECT count(*) FROM embeddings")
+    finally:
+        await database.close()
+    assert [tuple(video) for video in videos] == [(KEY, "84", "done")]
+    assert len(shots) == 1
+    assert vectors >= 3
+    counts = applied.client("sqs").get_queue_attributes(
+        QueueUrl=applied.stack["queue_url"], AttributeNames=["All"]
+    )["Attributes"]
+    assert counts["ApproximateNumberOfMessages"] == "0"
+    assert counts["ApproximateNumberOfMessagesNotVisible"] == "0"
+
+
+@in_both
+def test_what_nobody_settles_becomes_a_letter(applied: Applied) -> None:
+    """After ten deliveries the applied redrive policy moves it to the applied DLQ."""
+    sqs, deliveries = applied.client("sqs"), 0
+    sqs.purge_queue(QueueUrl=applied.stack["queue_url"])  # S3 has tried it
+    sqs.send_message(QueueUrl=applied.stack["queue_url"], MessageBody="nobody's")
+
+    while sqs.receive_message(
+        QueueUrl=applied.stack["queue_url"], VisibilityTimeout=0, WaitTimeSeconds=0
+    ).get("Messages"):
+        deliveries += 1
+
+    (letter,) = sqs.receive_message(QueueUrl=applied.stack["dlq_url"], WaitTimeSeconds=0)[
+        "Messages"
+    ]
+    assert deliveries == 10
+    assert letter["Body"] == "nobody's"
+    sqs.delete_message(QueueUrl=applied.stack["dlq_url"], ReceiptHandle=letter["ReceiptHandle"])
 
 
 def find_unknown(value: Any, shape: Any) -> Iterator[str]:

@@ -42,7 +42,7 @@ def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run it to its end."""
     assert PROMTOOL is not None
     return subprocess.run(
-        [PROMTOOL, *arguments], capture_output=True, text=True, timeout=120, check=False
+        [PROMTOOL, *arguments], capture_output=True, text=True, timeout=600, check=False
     )
 
 

@@ -1,4 +1,4 @@
-"""What Terraform refuses: faults planted in a copy, each found without an account."""
+"""`terraform/check`: what is there passes, and faults that are planted in a copy do not."""
 
 import re
 import shutil
@@ -9,9 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("terraform") is None, reason="terraform is not installed"
-)
+pytestmark = [
+    pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed"),
+    pytest.mark.timeout(1800),
+]
 
 FAULTS = {
     "misspelt argument": (
@@ -114,6 +115,21 @@ SLIPS = {
         "visibility_timeout_seconds = var.visibility_seconds",
         "visibility_timeout_seconds = 30",
     ),
+    "dead letters have nowhere to go": (
+        "intake",
+        "    deadLetterTargetArn = aws_sqs_queue.dlq.arn\n",
+        "    deadLetterTargetArn = aws_sqs_queue.dlq.url\n",
+    ),
+    "two deliveries are the most": (
+        "intake",
+        "maxReceiveCount     = var.max_receive_count",
+        "maxReceiveCount     = 2",
+    ),
+    "cameras that write .MOV are not heard": (
+        "intake",
+        "endings = sort(flatten([for suffix in var.suffixes : [suffix, upper(suffix)]]))",
+        "endings = sort(var.suffixes)",
+    ),
     "the queue policy forgets the account": (
         "intake",
         '          StringEquals = { "aws:SourceAccount" = local.account }\n',
@@ -172,8 +188,16 @@ def check(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=170,
+        timeout=1500,
     )
+
+
+@pytest.mark.parametrize("what", ["fmt", "validate", "test"])
+def test_what_is_there_passes(what: str) -> None:
+    """Format, every module and environment, every number and relation of the plan."""
+    answer = check(ROOT, what)
+
+    assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -198,6 +222,19 @@ def test_a_slip_that_is_valid_fails_a_test(slip: str, tmp_path: Path) -> None:
 
     assert answer.returncode != 0
     assert "Test assertion failed" in answer.stdout + answer.stderr
+
+
+def test_every_directory_is_laid_out_alike() -> None:
+    """Four files, modules that lie beside it, and no provider but AWS's."""
+    directories = [p for p in ROOT.glob("terraform/*/*") if (p / "main.tf").exists()]
+    texts = [path.read_text("utf-8") for path in ROOT.glob("terraform/**/*.tf")]
+    sources = {s for text in texts for s in re.findall(r'^ +source += "(.+)"$', text, re.MULTILINE)}
+
+    assert len(directories) >= 11
+    for directory in directories:
+        found = {path.name for path in directory.glob("*.tf")}
+        assert found == {"main.tf", "outputs.tf", "variables.tf", "versions.tf"}, directory
+    assert {s for s in sources if not s.startswith("../")} == {"hashicorp/aws"}
 
 
 def test_every_validation_is_shown_to_refuse() -> None:

@@ -26,12 +26,13 @@ locals {
       namespace  = "AWS/ECS/ManagedScaling", name = "CapacityProviderReservation", stat = "Maximum",
       dimensions = { ClusterName = var.cluster_name, CapacityProviderName = var.capacity_provider }
     }
+    dropped = { namespace = "AWS/Scheduler", name = "InvocationDroppedCount", stat = "Sum", dimensions = { ScheduleGroup = coalesce(var.reconcile, "none") } }
   }
 
   # How the log line `video.finished` calls what became of a video, and what we call its count.
   outcomes = { duplicate = "Duplicates", stored = "Stored" }
 
-  alarms = {
+  watched = {
     dlq = {
       description = "A message is in the dead-letter queue. Runbook: the DLQ is not empty."
       uses        = ["letters", "looked_at"], expression = "letters + looked_at"
@@ -62,7 +63,14 @@ locals {
       uses        = ["visible", "deleted"], expression = "IF(visible > 0 AND FILL(deleted, 0) < 1, 1, 0)"
       operator    = "GreaterThanOrEqualToThreshold", threshold = 1, period = 300, periods = var.no_progress_minutes / 5
     }
+    reconcile = {
+      description = "The scheduler could not start poller reconcile, and gave up until the next time. Runbook: reconcile failed."
+      uses        = ["dropped"], expression = "dropped + 0"
+      operator    = "GreaterThanOrEqualToThreshold", threshold = 1, period = 300, periods = 1
+    }
   }
+
+  alarms = { for what, alarm in local.watched : what => alarm if what != "reconcile" || var.reconcile != null }
 }
 
 # --- who is told ---
@@ -179,6 +187,41 @@ resource "aws_cloudwatch_event_target" "launch_failed" {
   input_transformer {
     input_paths    = { cause = "$.detail.StatusMessage", group = "$.detail.AutoScalingGroupName" }
     input_template = "\"An instance of <group> did not start: <cause> Runbook: tasks are pending.\""
+  }
+
+  depends_on = [aws_sns_topic_policy.this]
+}
+
+# Nothing waits for what it does, so nobody would miss it.
+resource "aws_cloudwatch_event_rule" "reconcile_failed" {
+  count       = var.reconcile == null ? 0 : 1
+  name        = "${var.name}-reconcile-failed"
+  description = "poller reconcile did not start, or did not end well"
+
+  event_pattern = jsonencode({
+    source      = ["aws.ecs"]
+    detail-type = ["ECS Task State Change"]
+    detail = {
+      clusterArn        = [{ suffix = ":cluster/${var.cluster_name}" }]
+      taskDefinitionArn = [{ wildcard = "*:task-definition/${var.reconcile}:*" }]
+      lastStatus        = ["STOPPED"]
+      # A container that was never started has no exit code at all.
+      "$or" = [
+        { containers = { exitCode = [{ anything-but = 0 }] } },
+        { stopCode = [{ anything-but = "EssentialContainerExited" }] },
+      ]
+    }
+  })
+}
+
+resource "aws_cloudwatch_event_target" "reconcile_failed" {
+  count = var.reconcile == null ? 0 : 1
+  rule  = aws_cloudwatch_event_rule.reconcile_failed[0].name
+  arn   = aws_sns_topic.this.arn
+
+  input_transformer {
+    input_paths    = { why = "$.detail.stoppedReason", task = "$.detail.taskArn" }
+    input_template = "\"poller reconcile did not end well: <why> (<task>) Runbook: reconcile failed.\""
   }
 
   depends_on = [aws_sns_topic_policy.this]

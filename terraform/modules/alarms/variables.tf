@@ -48,6 +48,12 @@ variable "log_group" {
   type        = string
 }
 
+variable "reconcile" {
+  description = "Name of what runs `poller reconcile` on a schedule, family of its tasks and group of its schedule; null: nothing does"
+  type        = string
+  default     = null
+}
+
 variable "depth" {
   description = "Messages that wait, from which on it is too many"
   type        = number

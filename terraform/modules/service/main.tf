@@ -288,10 +288,11 @@ resource "aws_ecs_service" "this" {
 
 locals {
   reconcile_count   = var.reconcile == null ? 0 : 1
+  reconcile_name    = "${var.name}-reconcile"
   reconcile_command = concat(["reconcile"], try(var.reconcile.sweeps_bucket, false) ? ["--bucket", "s3://${var.raw_bucket.name}"] : [])
 
   reconcile = jsondecode(templatefile("${path.module}/../../../deploy/ecs/reconcile.json.tftpl", merge(local.common, {
-    family  = "${var.name}-reconcile"
+    family  = local.reconcile_name
     command = local.reconcile_command
   })))
 }
@@ -370,10 +371,17 @@ resource "aws_iam_role_policy" "scheduler" {
   })
 }
 
+# The scheduler counts by group what it could not start, and an account's default group is everybody's.
+resource "aws_scheduler_schedule_group" "reconcile" {
+  count = local.reconcile_count
+  name  = local.reconcile_name
+}
+
 resource "aws_scheduler_schedule" "reconcile" {
   #checkov:skip=CKV_AWS_297: EventBridge's own key encrypts it, and there is no secret in it
   count                        = local.reconcile_count
-  name                         = "${var.name}-reconcile"
+  name                         = local.reconcile_name
+  group_name                   = aws_scheduler_schedule_group.reconcile[0].name
   description                  = "poller reconcile"
   schedule_expression          = var.reconcile.schedule
   schedule_expression_timezone = "UTC"

@@ -42,3 +42,8 @@ output "reconcile_task_definition" {
   description = "ARN of the task definition that the schedule runs, with its revision; null: none"
   value       = one(aws_ecs_task_definition.reconcile[*].arn)
 }
+
+output "reconcile" {
+  description = "Name of what runs `poller reconcile`, the same for the task definition's family and the group of its schedule; null: nothing does"
+  value       = var.reconcile == null ? null : local.reconcile_name
+}

@@ -146,6 +146,7 @@ module "alarms" {
   capacity_provider    = module.cluster.capacity_provider
   autoscaling_group    = module.cluster.autoscaling_group
   log_group            = module.service.log_group
+  reconcile            = module.service.reconcile
   depth                = var.alarm_depth
   age_seconds          = var.alarm_age_seconds
   retention_seconds    = var.retention_days * 86400
