@@ -86,7 +86,11 @@ async def connect(database_url: str) -> OwnConnection:
             statement_cache_size=0,
             server_settings=_SERVER_SETTINGS,
         )
-        await _register_types(connection)
+        try:
+            await _register_types(connection)
+        except BaseException:  # a beat that is called off, most of all
+            connection.terminate()
+            raise
         return connection
 
 
