@@ -227,6 +227,53 @@ def reconcile(
 
 
 @app.command()
+def reanalyze(
+    videos: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="VIDEO…", help="uuid, application's id, s3://bucket/key or key"),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="every video that has results")] = False,
+    bucket: Annotated[
+        str | None,
+        typer.Option(metavar="s3://BUCKET/PREFIX", help="every video there that has results"),
+    ] = None,
+    pipeline: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="PIPELINE",
+            help="only videos that show this pipeline's results; a dry run counts them",
+        ),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, max=100_000, help="how many at most: uploads wait behind them")
+    ] = 10_000,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="count what would be announced, and send nothing")
+    ] = False,
+) -> None:
+    """Have videos analysed again by the service as it is now, with a new model bundle for example.
+
+    Each one's old results are shown until its new ones are stored, and stay in the database.
+    Run it when all tasks are replaced: an old one would take an announcement for a duplicate, and
+    so does a new one where its pipeline has analysed that revision already.
+    What was announced within the last hour is left out, unless it is named. Exit 1 if none is
+    left.
+
+    - `poller reanalyze --all --dry-run`
+    - `poller reanalyze --all --from builtin-1/analysis-1 --limit 1000`
+    - `poller reanalyze --bucket s3://videos/2025/12/`
+    - `poller reanalyze 84 85`
+    """
+    if [bool(videos), everything, bucket is not None].count(True) != 1:
+        raise typer.BadParameter("say which: VIDEO…, --all or --bucket")
+    from poller.cli.reanalyze import Wanted, reanalyze  # noqa: PLC0415
+
+    wanted = Wanted(tuple(videos or ()), bucket, pipeline, limit)
+    raise typer.Exit(asyncio.run(reanalyze(wanted, dry_run=dry_run)))
+
+
+@app.command()
 def demo(
     keep: Annotated[
         bool, typer.Option("--keep", help="stay at the end, so that one can look around")

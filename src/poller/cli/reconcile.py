@@ -92,7 +92,7 @@ async def reconcile(after: timedelta, place: str | None, *, dry_run: bool) -> in
     """
     settings = load()
     require(settings, "queue_url", "database")
-    where = None if place is None else _parse_place(place)
+    where = None if place is None else parse_place(place)
     console = Console()
     terms = Terms(after, dry_run)
     async with (
@@ -122,7 +122,12 @@ async def reconcile(after: timedelta, place: str | None, *, dry_run: bool) -> in
     return 0
 
 
-def _parse_place(text: str) -> tuple[str, str]:
+def parse_place(text: str) -> tuple[str, str]:
+    """Bucket and prefix of what `--bucket` says.
+
+    Raises:
+        SettingsError: it is no place in S3.
+    """
     bucket, _, prefix = text.removeprefix("s3://").partition("/")
     if not text.startswith("s3://") or not bucket:
         raise SettingsError(

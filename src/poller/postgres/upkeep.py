@@ -1,9 +1,10 @@
-"""What `poller reconcile` asks the database, and what it writes. SQL in `queries/`."""
+"""What `poller reconcile` and `reanalyze` ask the database and write. SQL in `queries/`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from poller.postgres.pool import outages_translated, query
 from poller.rules.identity import ExternalId, Source
@@ -28,6 +29,33 @@ class Stalled:
     """When that was read, by the database's clock."""
     is_overtaken: bool
     """Nothing is left to do for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A video with results."""
+
+    bucket: str
+    object_key: str
+    pipeline: str
+    """Whose results `timeline` shows."""
+    revision: str
+    """Of the object, that these results are of."""
+    resent_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which videos with results are meant; None: all."""
+
+    videos: Sequence[UUID] | None = None
+    bucket: str | None = None
+    prefix: str = ""
+    """How the keys in the bucket begin."""
+    pipeline: str | None = None
+    """Whose results are shown."""
+    idle: timedelta = timedelta(0)
+    """Not announced again for so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +85,36 @@ class Upkeep:
             "list_unannounced", bucket, list(modified), list(modified.values())
         )
 
+    async def list_shown(self, scope: Scope, limit: int) -> list[Shown]:
+        """Videos with results, those first that were announced again least recently."""
+        wanted = scope.videos, scope.bucket, scope.prefix, scope.pipeline, scope.idle
+        with outages_translated():
+            rows = await self._connection.fetch(query("list_shown"), *wanted, limit)
+        return [Shown(**dict(row)) for row in rows]
+
     async def supersede(self, analysis_id: int) -> bool:
         """End an analysis that is overtaken; False when it is held or ended already."""
         with outages_translated():
             ended = await self._connection.fetchval(query("supersede_overtaken"), analysis_id)
         return ended is not None
 
-    async def mark(self, stalled: Stalled) -> datetime | None:
+    async def mark(self, video: Stalled | Shown) -> datetime | None:
         """Note that it is announced again now; None when somebody else was quicker."""
         with outages_translated():
             marked: datetime | None = await self._connection.fetchval(
-                query("mark_resent"), stalled.bucket, stalled.object_key, stalled.resent_at
+                query("mark_resent"), video.bucket, video.object_key, video.resent_at
             )
         return marked
 
-    async def unmark(self, stalled: Stalled, marked: datetime) -> None:
+    async def unmark(self, video: Stalled | Shown, marked: datetime) -> None:
         """Take a mark back, because nothing was sent."""
         with outages_translated():
             await self._connection.execute(
                 query("unmark_resent"),
-                stalled.bucket,
-                stalled.object_key,
+                video.bucket,
+                video.object_key,
                 marked,
-                stalled.resent_at,
+                video.resent_at,
             )
 
     async def read_revisions(self, bucket: str, key: str) -> Known:
