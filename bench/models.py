@@ -6,6 +6,8 @@ How fast a model is does not depend on what it has learnt.
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import transformers as hf
 from tests.factories_bundle import AGE, DETECTOR, EMBEDDER, GENDER, names, write_bundle
@@ -13,9 +15,14 @@ from tests.factories_bundle import write_classifier as write_small_classifier
 from tests.factories_bundle import write_detector as write_small_detector
 from tests.factories_bundle import write_embedder as write_small_embedder
 
+from inference.bundle import read_bundle, seal_bundle
+from inference.models.loaded import Models
+
 SIDE = 224
 DETECTOR_SIDE = 640
 DEEP_SIDE = 32
+UNSURE = DETECTOR.replace("0.5", "1.0")
+"""The tracker's lowest score must not be above it; `aim` sets that."""
 
 
 def write_deep_detector(root: Path) -> Path:
@@ -49,16 +56,13 @@ def write_small(root: Path) -> Path:
     write_small_classifier(root / "gender", "female", "male")
     write_small_classifier(root / "age", "years")
     write_small_embedder(root / "embedder", "clip_vision_model")
-    write_bundle(root, DETECTOR.replace("0.5", "0.05"), GENDER, AGE, EMBEDDER)
+    write_bundle(root, UNSURE, GENDER, AGE, EMBEDDER)
     return root
 
 
 def write_full(root: Path) -> Path:
     """RT-DETRv2 with a ResNet-50, two ViT-B/16 for gender and age, CLIP's ViT-B/16 tower."""
-    torch.manual_seed(0)
-    detector = hf.RTDetrV2ForObjectDetection(hf.RTDetrV2Config(**names("person", "car")))
-    side = {"height": DETECTOR_SIDE, "width": DETECTOR_SIDE}
-    _save(root / "detector", detector, hf.RTDetrImageProcessorPil(size=side))
+    _write_resnet_detector(root)
     square = {"height": SIDE, "width": SIDE}
     for name, labels in (("gender", ("female", "male")), ("age", ("years",))):
         model = hf.ViTForImageClassification(hf.ViTConfig(**names(*labels)))
@@ -66,8 +70,43 @@ def write_full(root: Path) -> Path:
     tower = hf.CLIPVisionModelWithProjection(hf.CLIPVisionConfig(patch_size=16))
     processor = hf.CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=square)
     _save(root / "embedder", tower, processor)
-    write_bundle(root, DETECTOR, GENDER, AGE, EMBEDDER)
+    write_bundle(root, UNSURE, GENDER, AGE, EMBEDDER)
     return root
+
+
+def write_detector(root: Path, *, full: bool) -> Path:
+    """A detector and nothing else: RT-DETRv2 with a ResNet-50, or a very small one."""
+    if full:
+        _write_resnet_detector(root)
+    else:
+        write_small_detector(root / "detector", "yolos")
+    write_bundle(root, DETECTOR)
+    return root
+
+
+def aim(root: Path, frames: npt.NDArray[np.uint8], device: torch.device, *, persons: int) -> None:
+    """Set the lowest score of a bundle so that it sees so many persons in a frame, on the average.
+
+    A model with random weights is sure of nothing. `frames` is uint8 [N, H, W, 3].
+    """
+    models = Models.load(read_bundle(root), device)
+    if models.detector is None:
+        raise ValueError("the bundle has no detector")
+    pictures = [torch.from_numpy(frame).permute(2, 0, 1) for frame in frames]
+    found = models.detector.detect(pictures, 0.0)
+    scores = np.sort(np.concatenate([each.scores for each in found]))
+    low = float(scores[-min(len(scores), persons * len(frames))])
+    manifest = root / "bundle.toml"
+    said, _, _ = manifest.read_text().partition("[files]")
+    manifest.write_text(f"{said}\n[tracker]\nlow = {low!r}\n")
+    seal_bundle(root)
+
+
+def _write_resnet_detector(root: Path) -> None:
+    torch.manual_seed(0)
+    side = {"height": DETECTOR_SIDE, "width": DETECTOR_SIDE}
+    model = hf.RTDetrV2ForObjectDetection(hf.RTDetrV2Config(**names("person", "car")))
+    _save(root / "detector", model, hf.RTDetrImageProcessorPil(size=side))
 
 
 def _save(directory: Path, model: Any, processor: Any) -> None:

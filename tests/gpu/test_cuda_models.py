@@ -1,0 +1,134 @@
+"""The models of a bundle on CUDA: skipped without a device, unless `FAIL_WITHOUT_CUDA=1`."""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from tests.factories_bundle import AGE, DETECTOR, EMBEDDER, GENDER, write_bundle, write_embedder
+from tests.factories_video import make_slabs
+from tests.integration.test_device_models import make_batches, make_pictures
+from tests.known_models import write_colour_classifier, write_rectangle_detector
+
+from inference.bundle import Bundle
+from inference.device import Device
+from inference.errors import DeviceFaultError
+from inference.models.loaded import Models
+from inference.sights import Sight
+
+CUDA = "cuda"
+
+pytestmark = [
+    pytest.mark.xdist_group("bundles"),
+    pytest.mark.skipif(
+        not torch.cuda.is_available() and os.environ.get("FAIL_WITHOUT_CUDA") != "1",
+        reason="needs a CUDA device",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Finds red and blue rectangles; red is a man of 40, blue a woman of 70."""
+    root = tmp_path_factory.mktemp("bundle")
+    write_rectangle_detector(root / "detector")
+    write_colour_classifier(root / "gender", ("female", "male"), red=(0, 6), blue=(6, 0))
+    write_colour_classifier(root / "age", ("years",), red=(40,), blue=(70,))
+    write_embedder(root / "embedder", "clip")
+    return write_bundle(root, DETECTOR, GENDER, AGE, EMBEDDER)
+
+
+@pytest.fixture
+def spared() -> Iterator[None]:
+    """Give the device all of its memory back, whatever a test took."""
+    yield
+    torch.cuda.set_per_process_memory_fraction(1.0)
+    torch.cuda.empty_cache()
+
+
+def look(bundle: Bundle, device: str) -> list[Sight]:
+    """What the models see in the same pictures, each embedded as a whole too."""
+    return look_with(Models.load(bundle, torch.device(device), batch_size=4))
+
+
+def look_with(models: Models, count: int = 10) -> list[Sight]:
+    """The same, with models that are loaded."""
+    pictures = torch.from_numpy(make_pictures(7, count)).permute(0, 3, 1, 2).to(models.device)
+    return models.look(list(pictures), [True] * count)
+
+
+def assert_same_persons(seen: list[Sight], expected: list[Sight]) -> None:
+    """At the same places, as sure."""
+    for ours, theirs in zip(seen, expected, strict=True):
+        np.testing.assert_allclose(ours.persons.boxes, theirs.persons.boxes, atol=1e-3)
+        np.testing.assert_allclose(ours.persons.scores, theirs.persons.scores, atol=1e-3)
+
+
+def test_cuda_sees_the_same(bundle: Bundle) -> None:
+    """The same persons at the same places, of the same age and gender."""
+    expected, seen = look(bundle, "cpu"), look(bundle, CUDA)
+
+    assert sum(len(each.persons.scores) for each in expected)
+    assert_same_persons(seen, expected)
+    for ours, theirs in zip(seen, expected, strict=True):
+        for name, readings in theirs.readings.items():
+            for mine, its in zip(ours.readings[name], readings, strict=True):
+                assert mine.text == its.text
+                assert (mine.number is None) == (its.number is None)
+                assert (mine.number or 0) == pytest.approx(its.number or 0, rel=1e-3)
+
+
+def test_half_of_the_bits_are_enough_for_a_direction(bundle: Bundle) -> None:
+    """In bfloat16 each vector is within a cosine of 0.9999 of the one in float32."""
+    expected, seen = look(bundle, "cpu"), look(bundle, CUDA)
+
+    for ours, theirs in zip(seen, expected, strict=True):
+        pairs = zip(
+            [*ours.vectors, ours.frame_vector], [*theirs.vectors, theirs.frame_vector], strict=True
+        )
+        for mine, its in pairs:
+            assert mine is not None
+            assert its is not None
+            assert float(mine @ its) >= 0.9999
+
+
+@pytest.mark.usefixtures("spared")
+def test_less_memory_makes_smaller_batches(bundle: Bundle) -> None:
+    """A batch that does not fit is halved until it does, and what is seen is the same."""
+    expected = look(bundle, CUDA)
+    models = Models.load(bundle, torch.device(CUDA), batch_size=8192)
+    torch.cuda.empty_cache()
+    allowed = torch.cuda.memory_reserved() + (768 << 20)
+    total = torch.cuda.get_device_properties(CUDA).total_memory
+    torch.cuda.set_per_process_memory_fraction(allowed / total)
+
+    seen = look_with(models)
+
+    assert 1 <= models.batch_size.number < 8192
+    assert_same_persons(seen, expected)
+
+
+async def test_a_process_that_fails_is_replaced(bundle: Bundle) -> None:
+    """With all that it held on the device; the next one sees the same."""
+    device = Device(CUDA, bundle=bundle.root, batch_size=4)
+    slabs = make_slabs()
+    (batch,) = make_batches(slabs, make_pictures(7, 6), [6])
+    (changed,) = make_batches(slabs, make_pictures(7, 6, width=200), [6])
+    (again,) = make_batches(slabs, make_pictures(7, 6), [6])
+    try:
+        async with device.open(slabs) as video:
+            before = await video.infer(batch)
+            with pytest.raises(DeviceFaultError):
+                await video.infer(changed)
+        async with device.open(slabs) as video:
+            after = await video.infer(again)
+    finally:
+        await device.close()
+        slabs.close()
+
+    assert device.restarts == 1
+    assert device.name.startswith(CUDA)
+    assert before.sights is not None
+    assert after.sights is not None
+    np.testing.assert_array_equal(after.sights.boxes, before.sights.boxes)
