@@ -14,8 +14,10 @@ from inference.child import end_child, open_log, read_tail, start_child
 from inference.errors import DeviceFaultError, ModelRefusedError
 from inference.wire import Arrays, DeviceOrder, WireError, pack, read_arrays, unpack_header
 
-_START_SECONDS = 600
-"""Importing torch from a cold disk, waking a GPU, and reading all of a bundle take their time."""
+_START_SECONDS = 180
+"""Importing torch from a cold disk and waking a GPU take their time."""
+_LOAD_SECONDS = 600
+"""Reading all of a bundle twice, to verify and to load it, takes more of it."""
 _PASSED_ON = frozenset({"PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR"})
 _TRACEBACK = "Traceback (most recent call last):\n"
 _REFUSED = "inference.manifest.BundleError: "
@@ -119,7 +121,7 @@ async def start_run(order: DeviceOrder) -> tuple[Run, dict[str, Any]]:
         stack.push_async_callback(end_child, process)
         run = Run(process, ours, stderr)
         try:
-            async with asyncio.timeout(_START_SECONDS):
+            async with asyncio.timeout(_START_SECONDS if order.bundle is None else _LOAD_SECONDS):
                 header, _ = await run.receive()
         except (TimeoutError, asyncio.IncompleteReadError, WireError) as error:
             raise _why_no_start(stderr) from error

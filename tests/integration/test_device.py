@@ -201,6 +201,24 @@ async def test_hang() -> None:
     slabs.close()
 
 
+async def test_a_device_that_shows_life_is_waited_for(device: Device) -> None:
+    """However long ago it was asked: others may have been before, and their frames many."""
+    slabs = make_slabs()
+    async with device.open(slabs) as video:
+        process = psutil.Process(device.pid)
+        process.suspend()
+        asked = [asyncio.create_task(video.carry())]
+        await asyncio.sleep(0)
+        video.run.heard -= 1000.0
+        video.run.hear({"kind": "work", "ids": []})
+        asked.append(asyncio.create_task(video.carry()))
+        await asyncio.sleep(0)
+        process.resume()
+
+        assert await asyncio.gather(*asked) == [{}, {}]
+    slabs.close()
+
+
 async def test_absent_device() -> None:
     """A device that does not exist is a fault with its reason, not a hang."""
     device = Device("no-such-device")
