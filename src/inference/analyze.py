@@ -90,12 +90,14 @@ class Analyzer:
         self._checkpoint_seconds = checkpoint_seconds
 
     async def start(self) -> None:
-        """Start the device now, rather than with the first video.
+        """Start the device and the fork server now, rather than with the first video.
 
         Raises:
-            DeviceFaultError: it does not come up.
+            DeviceFaultError: the device does not come up.
+            DecodersUnavailableError: the fork server does not.
         """
         await self._device.start()
+        await self._server.start()
 
     async def analyze(
         self,
@@ -114,6 +116,7 @@ class Analyzer:
             VideoRejectedError: the file cannot be analysed, now or later.
             DecoderFailedError: both attempts crashed, hung or ran out of memory.
             DeviceFaultError: the device process failed; the video is not to blame.
+            DecodersUnavailableError: no decoder can be started; likewise.
         """
         journal = journal or NoJournal()
         try:

@@ -25,6 +25,10 @@ class DecoderFailedError(Exception):
         self.detail = detail
 
 
+class DecodersUnavailableError(Exception):
+    """No decoder can be started here and now; no video is to blame."""
+
+
 class DeviceFaultError(Exception):
     """The device process failed, and is restarted.
 

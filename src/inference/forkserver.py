@@ -10,14 +10,13 @@ import os
 import signal
 import socket
 from asyncio.subprocess import Process
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import IO, Self
 
 from inference.child import end_child, open_log, read_tail, start_child
-from inference.errors import DecoderFailedError
+from inference.errors import DecodersUnavailableError
 from inference.slabs import Slabs
 from inference.wire import MAX_LINE_BYTES, Order
 
@@ -33,8 +32,8 @@ class Forked:
     pid: int
     _ends: "_Ends"
     _ending: "asyncio.Task[int]"
-    _give_up: Callable[[], None]
-    """Do away with the server."""
+    _server: "_Server"
+    _on_trouble: Callable[[str, str], None]
 
     @property
     def stdin(self) -> asyncio.WriteTransport:
@@ -61,22 +60,90 @@ class Forked:
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     return await self.wait()
-            except TimeoutError:  # the server hangs: no decoder outlives it
-                self._give_up()
+            except TimeoutError:
+                if await self._server.answers():
+                    return await self._abandon()
+                self._server.kill("it does not answer")  # and no decoder outlives it
                 return await self.wait()
         finally:
             self._ends.close()
             await asyncio.sleep(0)  # the loop closes them in its next round
 
+    async def _abandon(self) -> int:
+        """Leave it to the server, which was told and works: the kernel will not let it go yet.
+
+        A decoder that waits for a broken disk is no reason to end all the others.
+        """
+        self._ending.cancel()
+        await asyncio.wait([self._ending])
+        self._on_trouble("decoder.stuck", f"process {self.pid} was killed and does not end")
+        return -signal.SIGKILL
+
+
+@dataclass(slots=True)
+class _Server:
+    """One life of the server."""
+
+    process: Process
+    requests: socket.socket
+    stderr: IO[bytes]
+    fault: str | None = None
+    """Why there is to be another one."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it can be asked no more."""
+        return self.fault is not None or self.process.returncode is not None
+
+    def send(self, request: bytes, descriptors: Sequence[int]) -> None:
+        """Hand over a request and what belongs to it.
+
+        Raises:
+            DecodersUnavailableError: nobody is there to take it.
+        """
+        try:
+            socket.send_fds(self.requests, [request], descriptors)
+        except OSError as error:
+            raise self.failure(f"it takes no requests: {error}") from error
+
+    async def answers(self) -> bool:
+        """Whether it still does its work: then what it does not end cannot be ended."""
+        ours, theirs = socket.socketpair()
+        words, writer = await asyncio.open_connection(sock=ours)
+        try:
+            with theirs:
+                self.send(b"?", [theirs.fileno()])
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await words.readline() != b""
+        except (TimeoutError, DecodersUnavailableError):
+            return False
+        finally:
+            writer.close()
+
+    def kill(self, why: str) -> None:
+        """The next decoder gets a new server."""
+        self.fault = self.fault or why
+        with suppress(ProcessLookupError):
+            self.process.kill()
+
+    def failure(self, what: str) -> DecodersUnavailableError:
+        """Do away with it, and say what it wrote before."""
+        self.kill(what)
+        tail = "" if self.stderr.closed else read_tail(self.stderr)
+        return DecodersUnavailableError(f"the fork server: {what}: {tail or 'no output'}")
+
 
 class ForkServer:
     """Starts decoders; itself started on first use, and again on the next use after its death."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_trouble: Callable[[str, str], None] = lambda *_: None) -> None:
+        """`on_trouble` hears of what costs no video, but should be known: a name, and details."""
+        self._on_trouble = on_trouble
         self._starting = asyncio.Lock()
         self._stack = AsyncExitStack()
-        self._process: Process | None = None
-        self._requests: socket.socket | None = None
+        self._server: _Server | None = None
+        self.restarts = 0
+        self._is_closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -88,30 +155,30 @@ class ForkServer:
         """Start the server now, rather than with the first decoder.
 
         Raises:
-            DecoderFailedError: it does not come up.
+            DecodersUnavailableError: it does not come up, or was closed.
         """
         await self._living()
 
     async def close(self) -> None:
-        """End the server and all decoders."""
+        """End the server and all decoders; it starts no more."""
         async with self._starting:
-            self._process = self._requests = None
+            self._is_closed = True
             await self._stack.aclose()
 
     async def fork(self, order: Order, slabs: Slabs, stderr: IO[bytes]) -> Forked:
         """Start a decoder, which inherits the slabs and `stderr` and nothing else.
 
         Raises:
-            DecoderFailedError: the server does not come up or does not answer.
-            OSError: the system has no room for another process.
+            DecodersUnavailableError: the server does not come up or does not answer, was closed,
+                or the system has no room for another process.
         """
         try:
             return await self._ask(order, slabs, stderr)
-        except DecoderFailedError:  # it died or hung meanwhile: that is not this video's fault
+        except DecodersUnavailableError:  # it may have died or hung since it was last used
             return await self._ask(order, slabs, stderr)
 
     async def _ask(self, order: Order, slabs: Slabs, stderr: IO[bytes]) -> Forked:
-        server, requests = await self._living()
+        server = await self._living()
         with ExitStack() as stack:
             with ExitStack() as theirs:
                 stdin, stdin_ours = os.pipe()
@@ -125,41 +192,30 @@ class ForkServer:
                 stack.callback(tether_ours.close)
                 ends = await _connect(stack, into, out_of, tether_ours)
                 given = [stdin, stdout, stderr.fileno(), slabs.fd, tether.fileno()]
-                try:
-                    socket.send_fds(requests, [order.to_json().encode()], given)
-                except OSError as error:
-                    raise self._failure(server, f"it takes no requests: {error}") from error
-            pid = await self._answer(server, ends.words)
+                server.send(order.to_json().encode(), given)
+            pid = await _read_pid(server, ends.words)
             stack.pop_all()
         ending = asyncio.create_task(_read_status(ends.words), name="decoder.ending")
-        return Forked(pid, ends, ending, partial(self._give_up, server))
+        return Forked(pid, ends, ending, server, self._on_trouble)
 
-    async def _answer(self, server: Process, words: asyncio.StreamReader) -> int:
-        """Read the decoder's process id."""
-        try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                answer = await words.readline()
-        except TimeoutError as error:
-            raise self._failure(server, "it does not answer") from error
-        if not answer:
-            raise self._failure(server, "it ended early")
-        pid = int(answer)
-        if pid < 0:
-            raise OSError(-pid, f"no decoder could be forked: {os.strerror(-pid)}")
-        return pid
-
-    async def _living(self) -> tuple[Process, socket.socket]:
+    async def _living(self) -> _Server:
         async with self._starting:
-            if self._process is not None and self._process.returncode is not None:
-                self._process = None
-            if self._process is None or self._requests is None:
-                await self._stack.aclose()
-                self._process, self._requests = await self._start()
-            return self._process, self._requests
+            if self._is_closed:
+                raise DecodersUnavailableError("the fork server was closed")
+            former = self._server
+            if former is not None and not former.is_over:
+                return former
+            await self._stack.aclose()
+            if former is not None:
+                self.restarts += 1
+                why = former.fault or f"it ended with {former.process.returncode}"
+                self._on_trouble("decoder.server_restarted", why)
+            self._server = await self._start()
+            return self._server
 
-    async def _start(self) -> tuple[Process, socket.socket]:
+    async def _start(self) -> _Server:
         async with AsyncExitStack() as stack:
-            self._stderr = stack.enter_context(open_log())
+            stderr = stack.enter_context(open_log())
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             stack.callback(ours.close)
             ours.setblocking(False)
@@ -170,32 +226,36 @@ class ForkServer:
                     environment=_environment(),
                     directory=None,
                     descriptors=[theirs.fileno()],
-                    stderr=self._stderr,
+                    stderr=stderr,
                 )
             stack.push_async_callback(end_child, process)
             if process.stdout is None:
                 raise AssertionError("started with a pipe")
+            server = _Server(process, ours, stderr)
             try:
                 async with asyncio.timeout(_START_SECONDS):
                     ready = await process.stdout.readline()
             except TimeoutError as error:
-                raise self._failure(process, "it does not start") from error
+                raise server.failure("it does not start") from error
             if not ready:
-                raise self._failure(process, "it does not start")
+                raise server.failure("it does not start")
             self._stack = stack.pop_all()
-        return process, ours
+        return server
 
-    def _give_up(self, server: Process) -> None:
-        """The next decoder gets a new server."""
-        if self._process is server:
-            self._process = None
-        with suppress(ProcessLookupError):
-            server.kill()
 
-    def _failure(self, server: Process, what: str) -> DecoderFailedError:
-        self._give_up(server)
-        detail = f"the fork server: {what}: {read_tail(self._stderr) or 'no output'}"
-        return DecoderFailedError("decoder_crashed", detail)
+async def _read_pid(server: _Server, words: asyncio.StreamReader) -> int:
+    """Read the decoder's process id."""
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            answer = await words.readline()
+    except TimeoutError as error:
+        raise server.failure("it does not answer") from error
+    if not answer:
+        raise server.failure("it ended early")
+    pid = int(answer)
+    if pid < 0:
+        raise DecodersUnavailableError(f"no decoder could be forked: {os.strerror(-pid)}")
+    return pid
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,11 @@ class _Server:
                     )
                     if not request:
                         return
-                    self._fork(request, descriptors)
+                    if len(descriptors) == 1:  # whether anybody is there
+                        os.write(descriptors[0], b"yes\n")
+                        os.close(descriptors[0])
+                    else:
+                        self._fork(request, descriptors)
                 elif isinstance(key.fileobj, socket.socket):
                     self._kill(key.fileobj, key.data)
                 else:

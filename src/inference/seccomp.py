@@ -8,6 +8,7 @@ and looks for its library by starting a compiler.
 
 import ctypes
 import errno
+import fcntl
 import os
 import platform
 import struct
@@ -85,6 +86,11 @@ _KILLS = {"x86_64": (62, 234), "aarch64": (129, 131)}  # kill, tgkill
 _PRLIMIT = {"x86_64": 302, "aarch64": 261}
 _PRCTL = {"x86_64": 157, "aarch64": 167}
 _PR_SET_PDEATHSIG = 1
+_FCNTL = {"x86_64": 72, "aarch64": 25}
+_FCNTLS = (fcntl.F_SETOWN, 15, fcntl.F_SETSIG, fcntl.F_SETLEASE, fcntl.F_NOTIFY, fcntl.F_ADD_SEALS)
+"""Who hears of a descriptor, and by which signal; 15: F_SETOWN_EX. And seals, which last."""
+_IOCTL = {"x86_64": 16, "aarch64": 29}
+_IOCTLS = (0x8901, 0x8902, 0x5452)  # FIOSETOWN, SIOCSPGRP, FIOASYNC: the same by another name
 
 _Instruction = tuple[int, int, int, int]
 _REFUSE: _Instruction = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
@@ -109,8 +115,8 @@ def install() -> bool:
     """Take the forbidden calls from all threads of this process, for good.
 
     They fail with EPERM: no socket, no program, no other process (threads are allowed), no
-    signal to others, no file opened for writing, created, renamed or removed. Returns False
-    where `is_offered` does.
+    signal to others in whatever way, no file opened for writing, created, renamed or removed.
+    Returns False where `is_offered` does.
 
     Raises:
         OSError: the kernel has filters and refuses this one.
@@ -152,7 +158,23 @@ def _compile(machine: str, pid: int) -> Iterator[_Instruction]:
         yield from _if_argument(number, 0, _EQUAL, pid, (_PASS, _REFUSE))
     yield from _if_argument(_PRLIMIT[machine], 0, _EQUAL, 0, (_PASS, _REFUSE))
     yield from _if_argument(_PRCTL[machine], 0, _EQUAL, _PR_SET_PDEATHSIG, (_REFUSE, _PASS))
+    for table, commands in ((_FCNTL, _FCNTLS), (_IOCTL, _IOCTLS)):
+        for command in commands:
+            yield from _refuse_command(table[machine], (1, _EQUAL, command))
+    asks_for_signals = (1, _EQUAL, fcntl.F_SETFL), (2, _ANY_BIT, os.O_ASYNC)
+    yield from _refuse_command(_FCNTL[machine], *asks_for_signals)
     yield _PASS
+
+
+def _refuse_command(number: int, *tests: tuple[int, int, int]) -> Iterator[_Instruction]:
+    """Refuse a call if all tests hold (position, test, value); others fall through."""
+    steps = 2 * len(tests)
+    yield (_EQUAL, 0, steps + 2, number)
+    for place, (position, test, value) in enumerate(tests):
+        yield (_LOAD, 0, 0, _ARGUMENTS_AT + 8 * position)
+        yield (test, 0, steps - 2 * place - 1, value)
+    yield _REFUSE
+    yield (_LOAD, 0, 0, _NUMBER_AT)
 
 
 def _if_argument(

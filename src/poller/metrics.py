@@ -81,7 +81,7 @@ ERROR_KINDS = (
     *("object_missing", "object_forbidden", "object_unreadable", "too_large", "too_long"),
     *("not_a_video", "no_video_stream", "unsupported_codec"),
     *("decoder_timeout", "decoder_crashed", "decoder_out_of_memory", "device_fault"),
-    "device_unavailable",
+    *("device_unavailable", "decoder_unavailable"),
     *(
         "attempts_exhausted",
         "store_timeout",
@@ -94,7 +94,7 @@ ERROR_KINDS = (
     *("postgres", "postgres_unavailable", "s3_unavailable", "sqs_unavailable"),
     *("disk_unavailable", "secretsmanager", "secretsmanager_unavailable"),
 )
-SYSTEMS = ("postgres", "secretsmanager", "s3", "sqs", "disk", "device")
+SYSTEMS = ("postgres", "secretsmanager", "s3", "sqs", "disk", "device", "decoder")
 
 for _metric, _values in (
     (MESSAGES_SETTLED, ("ack", "hide", "continue", "deadletter", "leave")),

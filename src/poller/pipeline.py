@@ -10,7 +10,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 from inference.analyze import Analyzer
-from inference.errors import DeviceFaultError
+from inference.errors import DecodersUnavailableError, DeviceFaultError
 from poller.errors import PermanentError, RetryableError, UnavailableError
 from poller.heartbeat import Heartbeats
 from poller.outcomes import (
@@ -107,9 +107,9 @@ class Pipeline:
                     content = await self._objects.head(request.bucket, request.key)
                     async with self._workspace.job() as job:
                         check_room(job, content.size_bytes)
-                case "device":
+                case "device" | "decoder":
                     await self._analyzer.start()
-        except (UnavailableError, DeviceFaultError):
+        except (UnavailableError, DeviceFaultError, DecodersUnavailableError):
             return False
         except (PermanentError, RetryableError):
             return True  # an answer, if not the one that was hoped for

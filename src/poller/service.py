@@ -15,7 +15,7 @@ from inference.analyze import Analyzer
 from inference.analyze import Limits as DecodeLimits
 from inference.confinement import missing
 from inference.device import Device
-from inference.errors import DecoderFailedError, DeviceFaultError
+from inference.errors import DecodersUnavailableError, DeviceFaultError
 from inference.events import PIPELINE
 from inference.forkserver import ForkServer
 from poller import ecs, health, imds, logs, s3, sqs
@@ -171,11 +171,14 @@ async def _started_device(settings: Settings) -> AsyncIterator[Device]:
 
 @asynccontextmanager
 async def _started_server() -> AsyncIterator[ForkServer]:
-    async with ForkServer() as server:
+    def note(event: str, detail: str) -> None:
+        log.warning(event, detail=detail)
+
+    async with ForkServer(note) as server:
         try:
             await server.start()
-        except DecoderFailedError as error:
-            raise SettingsError([f"decoders cannot be started: {error.detail}"]) from error
+        except DecodersUnavailableError as error:
+            raise SettingsError([f"decoders cannot be started: {error}"]) from error
         yield server
 
 

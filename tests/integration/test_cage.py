@@ -25,11 +25,13 @@ needs_seccomp = pytest.mark.skipif(
 )
 
 PRELUDE = """
-import ctypes, os, signal, socket, subprocess, sys, threading, time
+import ctypes, fcntl, os, signal, socket, subprocess, sys, threading, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from inference import landlock, seccomp
 from inference.confinement import confine, missing
+PIPE, _ = os.pipe()
+SLABS = os.memfd_create("slabs", os.MFD_ALLOW_SEALING)
 parent, outside = os.getppid(), Path(sys.argv[2])
 def cage():
     confine(memory_bytes=1 << 30, cpu_seconds=60)
@@ -85,6 +87,11 @@ CALLS = {
     "priority": "os.setpriority(os.PRIO_PROCESS, parent, os.getpriority(os.PRIO_PROCESS, parent))",
     "cores": "os.sched_setaffinity(parent, os.sched_getaffinity(parent))",
     "limits": "__import__('resource').prlimit(parent, 7)",
+    "a pipe's signals": "fcntl.fcntl(PIPE, fcntl.F_SETOWN, parent)",
+    "a pipe's signals, by number": "fcntl.fcntl(PIPE, fcntl.F_SETSIG, signal.SIGKILL)",
+    "a pipe that signals": "fcntl.fcntl(PIPE, fcntl.F_SETFL, os.O_ASYNC)",
+    "a pipe that signals, otherwise": "fcntl.ioctl(PIPE, 0x5452, b'\\1\\0\\0\\0')",
+    "seals": "fcntl.fcntl(SLABS, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)",
     "outlive the parent": "call(seccomp._PRCTL[os.uname().machine], 1, 0)",
 }
 

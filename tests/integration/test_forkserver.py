@@ -5,6 +5,7 @@ import os
 import select
 import signal
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -12,7 +13,7 @@ from tests.factories_video import find_decoders, make_request, make_slabs, make_
 
 from inference import child, forkserver
 from inference.decode import Decoding, Limits, Request
-from inference.errors import DecoderFailedError
+from inference.errors import DecoderFailedError, DecodersUnavailableError
 from inference.forkserver import ForkServer
 from inference.frames import Gap
 from inference.slabs import Slabs
@@ -99,18 +100,23 @@ async def test_one_server_for_all(tmp_path: Path, server: ForkServer) -> None:
     slabs.close()
 
 
-async def test_the_server_is_killed(tmp_path: Path, server: ForkServer) -> None:
-    """Its decoders die with it, which is told; the next decoder gets a new server."""
+async def test_the_server_is_killed(tmp_path: Path) -> None:
+    """Its decoders die with it, which is told; the next decoder gets a new server, and one only."""
+    told: list[tuple[str, str]] = []
+    server = ForkServer(lambda *trouble: told.append(trouble))
     request, slabs = make_request(make_long_video(tmp_path)), make_slabs()
 
     with pytest.raises(DecoderFailedError, match="SIGKILL") as failed:  # noqa: PT012 - the reading fails
         async with Decoding(server, request, LIMITS, slabs) as decoding:
             find_server().kill()
             await count_frames(decoding)
-    frames = await decoding_anew(server, request, slabs)
+    frames = [await decoding_anew(server, request, slabs) for _ in range(2)]
+    await server.close()
 
     assert failed.value.reason == "decoder_crashed"
-    assert frames == 240
+    assert frames == [240, 240]
+    assert told == [("decoder.server_restarted", "it ended with -9")]
+    assert server.restarts == 1
     slabs.close()
 
 
@@ -166,7 +172,7 @@ async def test_no_room_for_another_process(
     found = find_server()
 
     for _ in range(2):
-        with pytest.raises(BlockingIOError, match="no decoder could be forked"):
+        with pytest.raises(DecodersUnavailableError, match="no decoder could be forked"):
             await decoding_anew(server, request, slabs)
 
     assert find_server() == found
@@ -182,8 +188,9 @@ async def test_it_does_not_start(
     (tmp_path / "inference" / "__init__.py").write_text(broken)
     monkeypatch.setattr("inference.child._ROOT", tmp_path)
 
-    with pytest.raises(DecoderFailedError, match="libav is not there"):
-        await server.start()
+    for _ in range(2):
+        with pytest.raises(DecodersUnavailableError, match="libav is not there"):
+            await server.start()
 
 
 async def test_an_exit_status_is_its_own(tmp_path: Path, server: ForkServer) -> None:
@@ -197,3 +204,68 @@ async def test_an_exit_status_is_its_own(tmp_path: Path, server: ForkServer) -> 
 
     assert (status, ended) == (-signal.SIGUSR1, -signal.SIGUSR1)
     slabs.close()
+
+
+async def test_no_start_after_the_end(tmp_path: Path, server: ForkServer) -> None:
+    """Work that is cancelled late must not leave a server behind that nobody ends."""
+    request, slabs = make_request(make_video(tmp_path / "v.mp4")), make_slabs()
+    await server.start()
+    await server.close()
+
+    with pytest.raises(DecodersUnavailableError, match="closed"):
+        await decoding_anew(server, request, slabs)
+
+    assert server.restarts == 0
+    slabs.close()
+
+
+async def test_a_failure_after_the_end(
+    tmp_path: Path, server: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who was asking when the server was closed hears of that, not of its log, which is gone."""
+    request, slabs = make_request(make_video(tmp_path / "v.mp4")), make_slabs()
+    asked, read_pid = asyncio.Event(), forkserver._read_pid
+
+    async def noted(*arguments: Any) -> int:
+        asked.set()
+        return await read_pid(*arguments)
+
+    monkeypatch.setattr(forkserver, "_read_pid", noted)
+    await server.start()
+    find_server().suspend()
+    asking = asyncio.create_task(decoding_anew(server, request, slabs))
+    await asked.wait()
+    await server.close()
+
+    with pytest.raises(DecodersUnavailableError, match="closed"):
+        await asking
+    slabs.close()
+
+
+async def test_a_decoder_that_cannot_be_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that waits for a broken disk: it is let be, and costs neither server nor others."""
+    helpless = "import os\nos.kill = os.killpg = lambda *_: None\n"
+    monkeypatch.setattr(child, "_BOOTSTRAP", helpless + child._BOOTSTRAP)
+    monkeypatch.setattr(forkserver, "_ANSWER_SECONDS", 1)
+    request, slabs, more = make_request(make_long_video(tmp_path)), make_slabs(), make_slabs()
+    told: list[tuple[str, str]] = []
+
+    async with (
+        ForkServer(lambda *trouble: told.append(trouble)) as server,
+        Decoding(server, request, LIMITS, slabs) as neighbour,
+    ):
+        async with Decoding(server, request, LIMITS, more) as decoding:
+            psutil.Process(decoding.pid).suspend()
+            found = find_server()
+        frames = await count_frames(neighbour)
+        is_same = find_server() == found
+        neighbour_status = await neighbour._process.wait()
+
+    assert (frames, neighbour_status) == (240, 0)
+    assert is_same
+    assert told == [("decoder.stuck", f"process {decoding.pid} was killed and does not end")]
+    assert server.restarts == 0
+    slabs.close()
+    more.close()

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from tests.factories import make_application_body
+from tests.factories_video import make_video
 from tests.integration.conftest import Systems, opened_pool, receive_one
 from tests.integration.test_heartbeat import until
 from tests.integration.test_watch import Parts
@@ -164,3 +165,31 @@ async def test_a_disk_that_refuses_is_asked(systems: Systems) -> None:
     after = await pipeline.is_back("disk", request)
 
     assert (before, after) == (False, True)
+
+
+async def test_decoders_that_cannot_be_started(
+    systems: Systems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No video is to blame: the attempt is given back, and the work is done when they can be."""
+    clip = make_video(systems.directory / "v.mp4")
+    await systems.upload("k", clip.read_bytes())
+    device = Device("cpu")
+    await device.start()
+    parts = Parts(systems, device=device)
+    await systems.inbox.send(make_application_body(systems.bucket, "k"))
+    read = "SELECT state, attempts, device_faults, error_code FROM analyses"
+
+    with monkeypatch.context() as broken:
+        broken.setattr("inference.child._BOOTSTRAP", "raise ImportError('libav is not there')")
+        async with consuming(parts.consumer):
+            await until(lambda: parts.consumer.faults_in_a_row >= 2, seconds=60)
+            row, unready = await systems.connections.fetchrow(read), await parts.watch.ready()
+            broken.undo()
+            await until(lambda: parts.consumer.faults_in_a_row == 0, seconds=60)
+    await parts.consumer.drain(20)
+    await device.close()
+
+    assert row is not None
+    assert tuple(row) == ("retry", 0, 0, "decoder_unavailable")
+    assert unready == ["decoder is unavailable"]
+    assert await systems.connections.fetchval("SELECT state FROM analyses") == "done"

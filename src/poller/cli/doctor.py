@@ -17,7 +17,12 @@ from rich.console import Console
 from inference.confinement import missing
 from inference.decode import Decoding, Limits, Request
 from inference.device import Device
-from inference.errors import DecoderFailedError, DeviceFaultError, VideoRejectedError
+from inference.errors import (
+    DecoderFailedError,
+    DecodersUnavailableError,
+    DeviceFaultError,
+    VideoRejectedError,
+)
 from inference.forkserver import ForkServer
 from inference.frames import FrameBatch
 from inference.samples import write_video
@@ -38,6 +43,7 @@ FAULTS = (
     RetryableError,
     DeviceFaultError,
     DecoderFailedError,
+    DecodersUnavailableError,
     VideoRejectedError,
 )
 _CLIP_SECONDS = 60

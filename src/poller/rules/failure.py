@@ -4,7 +4,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import assert_never, get_args
 
-from inference.errors import DecoderFailedError, DeviceFaultError, VideoRejectedError
+from inference.errors import (
+    DecoderFailedError,
+    DecodersUnavailableError,
+    DeviceFaultError,
+    VideoRejectedError,
+)
 from poller.errors import (
     HorizonError,
     LeaseLostError,
@@ -17,6 +22,7 @@ from poller.rules.backoff import backoff
 
 ExpectedError = (
     DecoderFailedError
+    | DecodersUnavailableError
     | DeviceFaultError
     | VideoRejectedError
     | HorizonError
@@ -106,6 +112,8 @@ def decide_remedy(error: ExpectedError, tries: Tries, jitter: float) -> Remedy:
             # The attempts stand still in an outage; the deliveries pace its retries.
             after = backoff(tries.receive_count, jitter)
             return GiveBack(after, f"{error.system}_unavailable", error.detail, away=error.system)
+        case DecodersUnavailableError():
+            return GiveBack(timedelta(0), "decoder_unavailable", str(error), away="decoder")
         case DeviceFaultError():
             return _of_device(error, tries)
         case HorizonError():

@@ -61,6 +61,22 @@ ATTEMPTS = [
     ("mount", 165, 40, (), EPERM),
     ("unshare", 272, 97, (), EPERM),
     ("bpf", 321, 280, (), EPERM),
+    ("fcntl, a copy", 72, 25, (3, 1030), ALLOW),
+    ("fcntl, close on exec", 72, 25, (3, 2, 1), ALLOW),
+    ("fcntl, read flags", 72, 25, (3, 3), ALLOW),
+    ("fcntl, not to wait", 72, 25, (3, 4, os.O_NONBLOCK), ALLOW),
+    ("fcntl, signals", 72, 25, (3, 4, os.O_ASYNC | os.O_NONBLOCK), EPERM),
+    ("fcntl, to whom", 72, 25, (3, 8, PID - 1), EPERM),
+    ("fcntl, to which thread", 72, 25, (3, 15), EPERM),
+    ("fcntl, which signal", 72, 25, (3, 10, 9), EPERM),
+    ("fcntl, a lease", 72, 25, (3, 1024, 1), EPERM),
+    ("fcntl, a watched directory", 72, 25, (3, 1026), EPERM),
+    ("fcntl, seals", 72, 25, (3, 1033, 8), EPERM),
+    ("fcntl, which seals there are", 72, 25, (3, 1034), ALLOW),
+    ("ioctl, how much there is to read", 16, 29, (3, 0x541B), ALLOW),
+    ("ioctl, to whom", 16, 29, (3, 0x8901), EPERM),
+    ("ioctl, to which group", 16, 29, (3, 0x8902), EPERM),
+    ("ioctl, signals", 16, 29, (3, 0x5452), EPERM),
 ]
 
 
