@@ -32,7 +32,7 @@ async def measure(directory: Path) -> list[Measurement]:
     for _ in range(ROUNDS):
         mine = await run_alone("bench.shots", "detect", path)
         theirs = await run_alone("bench.shots", "detect_with_scenedetect", path)
-        _agree(mine["cuts"], theirs["cuts"])
+        check_same(mine["cuts"], theirs["cuts"])
         ours.append(SCENES * SECONDS * 25 / mine["cpu_seconds"])
         peer.append(SCENES * SECONDS * 25 / theirs["cpu_seconds"])
     return [
@@ -58,7 +58,8 @@ def make_scenes(directory: Path) -> Path:
     return join_videos(directory / "scenes.mp4", parts)
 
 
-def _agree(ours: list[int], theirs: list[int]) -> None:
+def check_same(ours: list[int], theirs: list[int]) -> None:
+    """Raise RuntimeError if the cuts are not the peer's, within a frame."""
     if len(theirs) != SCENES - 1:
         raise RuntimeError(f"PySceneDetect finds {len(theirs)} cuts in {SCENES} scenes")
     if len(ours) != len(theirs) or any(
