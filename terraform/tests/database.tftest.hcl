@@ -39,6 +39,11 @@ run "a_new_database" {
   }
 
   assert {
+    condition     = aws_db_instance.this[0].auto_minor_version_upgrade && aws_db_instance.this[0].performance_insights_enabled && aws_db_instance.this[0].copy_tags_to_snapshot
+    error_message = "It is patched, watched, and its snapshots can be told apart."
+  }
+
+  assert {
     condition     = aws_db_instance.this[0].manage_master_user_password && aws_db_instance.this[0].password == null && aws_db_instance.this[0].password_wo == null
     error_message = "RDS keeps the password; it is in no plan."
   }

@@ -94,6 +94,15 @@ run "wake" {
     error_message = "Waking never takes tasks away."
   }
 
+  # Bounds are counted from the alarm's threshold: above 0, one message would ring and start nothing.
+  assert {
+    condition = (
+      one(aws_appautoscaling_policy.wake.step_scaling_policy_configuration[0].step_adjustment).metric_interval_lower_bound == "0"
+      && one(aws_appautoscaling_policy.wake.step_scaling_policy_configuration[0].step_adjustment).metric_interval_upper_bound == null
+    )
+    error_message = "As soon as the alarm rings, however many wait."
+  }
+
   assert {
     condition     = aws_cloudwatch_metric_alarm.wake.alarm_actions == toset([aws_appautoscaling_policy.wake.arn]) && alltrue([for query in aws_cloudwatch_metric_alarm.wake.metric_query : query.metric[0].period == 60 if length(query.metric) > 0])
     error_message = "The alarm starts a task."
@@ -133,6 +142,16 @@ run "sleep" {
       && one(aws_appautoscaling_policy.sleep.step_scaling_policy_configuration[0].step_adjustment).scaling_adjustment == 0
     )
     error_message = "To no task."
+  }
+
+  assert {
+    condition = (
+      one(aws_appautoscaling_policy.sleep.step_scaling_policy_configuration[0].step_adjustment).metric_interval_upper_bound == "0"
+      && one(aws_appautoscaling_policy.sleep.step_scaling_policy_configuration[0].step_adjustment).metric_interval_lower_bound == null
+      && aws_cloudwatch_metric_alarm.sleep.alarm_actions == toset([aws_appautoscaling_policy.sleep.arn])
+      && alltrue([for query in aws_cloudwatch_metric_alarm.sleep.metric_query : query.metric[0].period == 60 if length(query.metric) > 0])
+    )
+    error_message = "The alarm stops the last task, and only where nothing is left."
   }
 }
 

@@ -210,6 +210,11 @@ run "service" {
   }
 
   assert {
+    condition     = aws_ecs_service.this.desired_count == 0 && aws_ecs_service.this.enable_ecs_managed_tags && aws_ecs_service.this.propagate_tags == "SERVICE"
+    error_message = "The first task comes with the first message; tasks have the service's tags."
+  }
+
+  assert {
     condition     = aws_ecs_service.this.launch_type == ""
     error_message = "With a launch type, ECS would not start instances."
   }
@@ -220,7 +225,7 @@ run "service" {
   }
 
   assert {
-    condition     = aws_ecs_service.this.service_registries[0].registry_arn == aws_service_discovery_service.this.arn && aws_service_discovery_service.this.dns_config[0].dns_records[0].type == "A" && output.metrics_address == "poller.poller-test.internal:9102"
+    condition     = aws_ecs_service.this.service_registries[0].registry_arn == aws_service_discovery_service.this.arn && aws_service_discovery_service.this.dns_config[0].dns_records[0].type == "A" && aws_service_discovery_service.this.dns_config[0].dns_records[0].ttl == 10 && output.metrics_address == "poller.poller-test.internal:9102"
     error_message = "Prometheus finds each task by DNS."
   }
 
@@ -313,6 +318,11 @@ run "reconcile" {
   assert {
     condition     = aws_scheduler_schedule.reconcile[0].schedule_expression == "rate(1 hours)" && aws_scheduler_schedule.reconcile[0].schedule_expression_timezone == "UTC" && aws_scheduler_schedule.reconcile[0].flexible_time_window[0].mode == "OFF"
     error_message = "It runs when it is said to."
+  }
+
+  assert {
+    condition     = aws_scheduler_schedule.reconcile[0].target[0].retry_policy[0].maximum_event_age_in_seconds == 1800 && aws_scheduler_schedule.reconcile[0].target[0].retry_policy[0].maximum_retry_attempts == 3
+    error_message = "A start is tried again for less than the hour after which the next one comes."
   }
 
   assert {

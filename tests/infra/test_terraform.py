@@ -161,6 +161,11 @@ SLIPS = {
         "Resource  = [aws_iam_role.task.arn, aws_iam_role.execution.arn]",
         'Resource  = ["*"]',
     ),
+    "one message wakes nobody": (
+        "scaling",
+        "metric_interval_lower_bound = 0",
+        "metric_interval_lower_bound = 1",
+    ),
     "sleep takes missing data for quiet": (
         "scaling",
         '  # Metrics that lag are no proof of quiet.\n  treat_missing_data = "notBreaching"\n',
