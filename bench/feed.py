@@ -19,7 +19,7 @@ from inference.forkserver import ForkServer
 from inference.frames import LONG_SIDE, FrameBatch, fit
 from inference.slabs import Slabs
 
-VIDEOS, SECONDS, ROUNDS, BATCH = 8, 20, 3, 32
+VIDEOS, SECONDS, ROUNDS, BATCH = 8, 8, 3, 32
 LIMITS = Limits(3600)
 
 

@@ -11,7 +11,7 @@ from inference.forkserver import ForkServer
 from inference.frames import LONG_SIDE, fit
 from inference.slabs import Slabs
 
-SECONDS, TIMES, ROUNDS, BATCH = 20, 6, 5, 32
+SECONDS, TIMES, ROUNDS, BATCH = 20, 6, 3, 32
 
 
 async def measure(directory: Path) -> list[Measurement]:
