@@ -76,6 +76,28 @@ async def test_getting_further_forgives_faults_of_the_device(database: Database)
     assert counted == [(False, 3), (True, 0), (False, 3), (True, 0), (True, 0)]
 
 
+async def test_the_same_way_again_forgives_nothing(database: Database) -> None:
+    """A run that can use no earlier part replaces them all, and is no further where they ended.
+
+    Otherwise a frame behind them could break the device without end.
+    """
+    first = database.results.journal(await granted(database.worker()))
+    for number in range(3):
+        await first.save(make_part(number, 100.0 * number))
+    counted = []
+    for _ in range(2):
+        held = await granted_again(database)
+        journal = database.results.journal(held)
+        await journal.load()
+        for number in range(3):
+            await journal.save(make_part(number, 100.0 * number))
+        counted.append((await database.row(held.analysis_id))["device_faults"])
+    await journal.save(make_part(3, 300.0))
+
+    assert counted == [3, 3]
+    assert (await database.row(held.analysis_id))["device_faults"] == 0
+
+
 async def granted_again(database: Database) -> Claimed:
     """The next claim of the video, which has met three faults by now."""
     await database.pool.execute(
@@ -146,9 +168,8 @@ async def test_a_claim_waits_for_a_part_on_its_way(database: Database, database_
     connection = await asyncpg.connect(database_url)
     transaction = connection.transaction()
     await transaction.start()
-    await connection.execute(
-        pool.query("save_checkpoint"), former.analysis_id, former.token, 0, 40, b"late", b"carry"
-    )
+    values = (former.analysis_id, former.token, 0, 40, b"late", b"carry", -1)
+    await connection.execute(pool.query("save_checkpoint"), *values)
 
     async with database.pool.acquire() as rival:
         await rival.execute("SET lock_timeout = '300ms'")

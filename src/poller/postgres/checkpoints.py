@@ -23,6 +23,7 @@ class Checkpoints:
     def __init__(self, pool: Pool, claim: Claimed) -> None:
         self._pool = pool
         self._claim = claim
+        self._reached_ms = -1
         self.has_advanced = False
         """Whether this claim got further than all before it."""
 
@@ -34,7 +35,10 @@ class Checkpoints:
         """
         async with acquired(self._pool, seconds=_LOAD_SECONDS) as connection:
             rows = await connection.fetch(query("load_checkpoints"), self._claim.analysis_id)
-        return [Part(**row) for row in rows]
+        parts = [Part(**row) for row in rows]
+        # A run that can use none of them replaces them from the first on: no further.
+        self._reached_ms = max([self._reached_ms, *(round(part.position_ms) for part in parts)])
+        return parts
 
     async def save(self, part: Part) -> bool:
         """Keep a part. Whether the lease is lost is for the heartbeat to find out."""
@@ -49,6 +53,7 @@ class Checkpoints:
                     round(part.position_ms),
                     part.stretch,
                     part.carry,
+                    self._reached_ms,
                 )
         except UnavailableError as error:
             log.warning("checkpoint.not_saved", analysis_id=claim.analysis_id, error=str(error))

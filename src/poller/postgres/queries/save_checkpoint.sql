@@ -4,8 +4,9 @@
 -- A part that ends further on than any before is behind what the device has failed at: its faults
 -- are counted anew.
 -- $1 analysis_id  $2 lease_token  $3 part  $4 position_ms  $5 state  $6 carry
+-- $7 how far earlier claims got, or -1
 WITH reached AS (
-    SELECT $4 > max(position_ms) IS NOT FALSE AS is_further FROM checkpoints WHERE analysis_id = $1
+    SELECT $4 > greatest(max(position_ms), $7) AS is_further FROM checkpoints WHERE analysis_id = $1
 ), held AS (
     UPDATE analyses
     SET device_faults = CASE WHEN is_further THEN 0 ELSE device_faults END
