@@ -69,12 +69,19 @@ class Steps(RuleBasedStateMachine):
         assert job.claim is not None
         return worker, job, job.claim
 
-    @initialize()
-    def begin(self) -> None:
-        """S3 and the application both tell of the upload."""
-        self.run(self.world.reset(WORKERS))
-        self.world.announce()
-        self.world.announce()
+    @initialize(is_late=st.booleans())
+    def begin(self, *, is_late: bool) -> None:
+        """S3 and the application both tell of the upload; perhaps somebody is late already."""
+        world = self.world
+        self.run(world.reset(WORKERS))
+        world.announce()
+        world.announce()
+        if is_late:
+            late = world.workers["a"]
+            world.receive(late)
+            assert late.job is not None
+            self.run(world.claim(late, late.job))
+            self.run(world.pass_time(LEASE))
 
     @precondition(lambda self: len(self.world.queue) < 3)
     @rule()
@@ -240,7 +247,7 @@ def test_nothing_is_lost_or_doubled(database_url: str) -> None:
 def test_a_mutant_is_caught(database_url: str, protocol: Protocol, breach: str) -> None:
     """The same steps break each protocol that leaves out one of the four precautions."""
     with pytest.raises(BreachError, match=breach):
-        explore(database_url, protocol, examples=100)
+        explore(database_url, protocol, examples=300)
 
 
 async def overtaken(world: World) -> list[tuple[Worker, Job, Claimed]]:
