@@ -235,10 +235,13 @@ async def test_a_failure_after_the_end(
     find_server().suspend()
     asking = asyncio.create_task(decoding_anew(server, request, slabs))
     await asked.wait()
+    former = server._server
     await server.close()
 
     with pytest.raises(DecodersUnavailableError, match="closed"):
         await asking
+    assert former is not None
+    assert "no output" in str(former.failure("it is asked late"))
     slabs.close()
 
 
