@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from inference.child import open_log, read_tail
 from inference.errors import DecoderFailedError, VideoRejectedError
 from inference.forkserver import Forked, ForkServer
 from inference.frames import FrameBatch, Gap
+from inference.moments import Moment
 from inference.slabs import Slabs
 from inference.wire import (
     Alive,
@@ -63,6 +64,8 @@ class Request:
     """Use the backend that trusts nothing; otherwise the cheapest that can be trusted."""
     after_ms: float | None = None
     """Go on behind the frame shown at this time; None: from the start."""
+    moments: Sequence[Moment] | None = None
+    """Show these, larger, instead of a sample."""
 
 
 class Decoding:
@@ -169,6 +172,7 @@ class Decoding:
             memory_bytes=limits.memory_bytes,
             threads=request.threads,
             tolerant=request.tolerant,
+            moments=_as_numbers(request.moments),
         )
         return await self._server.fork(order, slabs, self._stderr)
 
@@ -235,6 +239,12 @@ class Decoding:
         if status == -signal.SIGXCPU:
             return DecoderFailedError("decoder_timeout", detail)
         return DecoderFailedError("decoder_crashed", detail)
+
+
+def _as_numbers(moments: Sequence[Moment] | None) -> list[tuple[float, float, float]] | None:
+    if moments is None:
+        return None
+    return [(moment.at_ms, moment.from_ms, moment.to_ms) for moment in moments]
 
 
 def _status_text(status: int) -> str:

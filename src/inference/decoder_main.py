@@ -3,7 +3,7 @@
 import faulthandler
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,8 @@ from inference.backends import (
 from inference.confinement import confine, take_stdout
 from inference.errors import VideoRejectedError
 from inference.frames import Gap
+from inference.moments import Moment
+from inference.pictures import picture_size, read_pictures
 from inference.probe import Probe, probe
 from inference.slabs import Slabs
 from inference.sparse import plan_packets, read_sparsely
@@ -129,6 +131,9 @@ def _decode(order: Order, outbox: Outbox) -> None:
     start = time.monotonic()
     log = ErrorLog()
     facts = probe(Path(order.path), order.max_seconds, outbox.tick)
+    if order.moments is not None:
+        _show(order, [Moment(*numbers) for numbers in order.moments], facts, outbox)
+        return
     path, selection = Path(order.path), Selection(order.sample_fps, order.after_ms)
     backend, frames = open_frames(
         path, facts, selection, tolerant=order.tolerant, threads=order.threads, log=log
@@ -147,6 +152,17 @@ def _decode(order: Order, outbox: Outbox) -> None:
     outbox.flush()
     seconds = time.monotonic() - start - outbox.waited_seconds
     outbox.say(Finished(outbox.decoded, seconds, facts.end_ms, backend, time.process_time()))
+
+
+def _show(order: Order, moments: Sequence[Moment], facts: Probe, outbox: Outbox) -> None:
+    """Decode the pictures of some moments, and little else."""
+    start = time.monotonic()
+    outbox.say(Opened(facts.info, *picture_size(facts), "pictures"))
+    for item in read_pictures(Path(order.path), facts, moments, order.threads):
+        outbox.put(item)
+    outbox.flush()
+    seconds = time.monotonic() - start - outbox.waited_seconds
+    outbox.say(Finished(0, seconds, facts.end_ms, "pictures", time.process_time()))
 
 
 def open_frames(

@@ -28,6 +28,10 @@ class Event:
     gender: str | None = None
     gender_score: float | None = None
     attributes: Mapping[str, object] = field(default_factory=dict)
+    best_ms: float | None = None
+    """When it is seen best; None: any moment of it is as good, its middle for one."""
+    thumbnail_key: str | None = None
+    """Of its picture in the results bucket."""
 
 
 @dataclass(frozen=True, slots=True)

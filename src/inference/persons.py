@@ -27,6 +27,8 @@ class _Appearance:
     """The first frame in which the person is not seen any more."""
     sights: int = 0
     score: float = 0.0
+    best_ms: float = 0.0
+    """The frame with the greatest score."""
     box: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     words: dict[str, dict[str, list[float]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
@@ -36,11 +38,12 @@ class _Appearance:
     vector: npt.NDArray[np.float32] | None = None
     """The sum of its crops' unit vectors."""
 
-    def see(self, box: npt.NDArray[np.float64], score: float) -> None:
+    def see(self, pts_ms: float, box: npt.NDArray[np.float64], score: float) -> None:
         self.sights += 1
         if score > self.score:
             left, top, right, bottom = box.tolist()
-            self.score, self.box = score, (left, top, right - left, bottom - top)
+            self.score, self.best_ms = score, pts_ms
+            self.box = (left, top, right - left, bottom - top)
 
     def read(self, name: str, reading: Reading) -> None:
         if reading.text is not None and reading.score is not None:
@@ -93,7 +96,7 @@ class Persons:
                 continue
             track = self._tracks.setdefault(number, _Appearance(pts_ms))
             self._visible.add(number)
-            track.see(found.boxes[at], float(found.scores[at]))
+            track.see(pts_ms, found.boxes[at], float(found.scores[at]))
             for name, part in readings.items():
                 track.read(name, part[at])
             vector = vectors[at]
@@ -152,6 +155,7 @@ def _event(number: int, track: _Appearance) -> Event:
         gender=gender,
         gender_score=gender_score,
         attributes=attributes,
+        best_ms=track.best_ms,
     )
 
 

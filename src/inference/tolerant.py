@@ -77,7 +77,7 @@ class Coverage:
 
 
 @dataclass(slots=True)
-class _Clock:
+class Clock:
     """Gives each decoded frame its presentation time."""
 
     by_decode_order: bool
@@ -87,6 +87,7 @@ class _Clock:
     _last: int | None = None
 
     def time(self, frame: VideoFrame) -> int:
+        """The time of the next frame, in the stream's units."""
         pts = frame.pts
         if self.by_decode_order and frame.dts is not None:
             # AVI stores one time per packet, in decoding order: exact but for a constant.
@@ -152,7 +153,7 @@ class Tolerant:
             MemoryError: a frame does not fit into the decoder's memory.
         """
         scaler = Scaler(*self.probe.frame_size(), self.probe.quarter_turns)
-        clock = _Clock(self._is_avi(), int(self.probe.pts[0]), self._coverage.typical)
+        clock = Clock(self._is_avi(), int(self.probe.pts[0]), self._coverage.typical)
         with open_stream(self.path, self.probe.stream, self.threads) as (container, stream):
             frames = (
                 (clock.time(frame), frame)

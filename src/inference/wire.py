@@ -47,6 +47,8 @@ class Order:
     threads: int
     tolerant: bool
     """Use the backend that trusts nothing, because another has failed before."""
+    moments: Sequence[tuple[float, float, float]] | None = None
+    """Show these, each as (at, from, to) in milliseconds, instead of a sample; see `moments`."""
 
     def to_json(self) -> str:
         """Encode for the fork server."""

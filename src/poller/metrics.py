@@ -92,9 +92,10 @@ ERROR_KINDS = (
         "ecs",
     ),
     *("postgres", "postgres_unavailable", "s3_unavailable", "sqs_unavailable"),
+    *("results_unavailable", "thumbnail"),
     *("disk_unavailable", "secretsmanager", "secretsmanager_unavailable"),
 )
-SYSTEMS = ("postgres", "secretsmanager", "s3", "sqs", "disk", "device", "decoder")
+SYSTEMS = ("postgres", "secretsmanager", "s3", "sqs", "disk", "device", "decoder", "results")
 
 for _metric, _values in (
     (MESSAGES_SETTLED, ("ack", "hide", "continue", "deadletter", "leave")),

@@ -12,6 +12,7 @@ from uuid import uuid4
 from inference.analyze import Analyzer
 from inference.errors import DecodersUnavailableError, DeviceFaultError
 from poller.errors import PermanentError, RetryableError, UnavailableError
+from poller.gallery import Gallery
 from poller.heartbeat import Heartbeats
 from poller.outcomes import (
     apply_remedy,
@@ -52,7 +53,9 @@ class Pipeline:
         results: Results,
         workspace: Workspace,
         limits: Limits,
+        gallery: Gallery | None = None,
     ) -> None:
+        """`gallery` is where pictures and result files go, if they are wanted."""
         self._objects = objects
         self._claims = claims
         self._heartbeats = heartbeats
@@ -60,6 +63,7 @@ class Pipeline:
         self._results = results
         self._workspace = workspace
         self._limits = limits
+        self._gallery = gallery
 
     async def run(self, request: VideoRequest, message: Message, stages: Stages) -> Outcome:
         """Work on one video, and record in Postgres how it ended.
@@ -107,6 +111,8 @@ class Pipeline:
                     content = await self._objects.head(request.bucket, request.key)
                     async with self._workspace.job() as job:
                         check_room(job, content.size_bytes)
+                case "results" if self._gallery is not None:
+                    await self._gallery.check()
                 case "device" | "decoder":
                     await self._analyzer.start()
         except (UnavailableError, DeviceFaultError, DecodersUnavailableError):
@@ -148,6 +154,8 @@ class Pipeline:
             stages.add("decode", analysis.decode_seconds)
             stages.add("infer", analysis.infer_seconds)
             with stages.timed("store"):
+                if self._gallery is not None:
+                    analysis = await self._gallery.show(claim, revision, path, analysis, beat.keep)
                 await self._results.store(claim, analysis, beat.keep)
         note_stored(analysis)
 

@@ -169,6 +169,13 @@ class Objects:
         if received != revision.size_bytes:
             raise UnavailableError("s3", f"the body ended at {received} of {revision.size_bytes}")
 
+    async def put(self, bucket: str, key: str, body: bytes, content_type: str) -> None:
+        """Write an object of ours. Raises as `head` does."""
+        with errors_translated(bucket, key):
+            await self._client.put_object(
+                Bucket=bucket, Key=key, Body=body, ContentType=content_type
+            )
+
     async def upload(
         self, path: Path, bucket: str, key: str, on_bytes: Callable[[int], None]
     ) -> None:

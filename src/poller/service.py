@@ -18,9 +18,11 @@ from inference.device import Device
 from inference.errors import DecodersUnavailableError, DeviceFaultError
 from inference.events import PIPELINE
 from inference.forkserver import ForkServer
+from inference.thumbnails import Photographer
 from poller import ecs, health, imds, logs, s3, sqs
 from poller.consumer import Consumer, Intake
 from poller.errors import SettingsError, UnavailableError
+from poller.gallery import Gallery
 from poller.heartbeat import Heartbeats
 from poller.pipeline import Limits, Pipeline
 from poller.postgres import migrations, pool
@@ -84,17 +86,20 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
     claims = Claims(work_pool, owner=owner, lease=settings.lease, pipeline=PIPELINE)
     heartbeats = await _open_heartbeats(settings, stack, address, owner)
     device = await enter(_started_device(settings))
+    server = await enter(_started_server())
+    objects = Objects(await enter(s3.open_client()))
     protection = await _protection(settings, stack)
     consumer = Consumer(
         Queue(long_poll, settings.queue_url),
         Pipeline(
-            Objects(await enter(s3.open_client())),
+            objects,
             claims,
             heartbeats,
-            _analyzer(settings, device, await enter(_started_server())),
+            _analyzer(settings, device, server),
             Results(work_pool),
             workspace,
             Limits(settings.max_video_bytes, settings.max_attempts),
+            _gallery(settings, objects, server, PIPELINE),
         ),
         Settlement(queue, dead_letters),
         Intake(
@@ -187,14 +192,27 @@ def _analyzer(settings: Settings, device: Device, server: ForkServer) -> Analyze
         device,
         server,
         sample_fps=settings.sample_fps,
-        limits=DecodeLimits(
-            max_seconds=settings.max_video_seconds,
-            stall_seconds=settings.decoder_stall_seconds,
-            memory_bytes=settings.decoder_memory_bytes,
-        ),
+        limits=_decode_limits(settings),
         batch_size=settings.batch_size,
         checkpoint_seconds=settings.checkpoint_seconds,
     )
+
+
+def _decode_limits(settings: Settings) -> DecodeLimits:
+    return DecodeLimits(
+        max_seconds=settings.max_video_seconds,
+        stall_seconds=settings.decoder_stall_seconds,
+        memory_bytes=settings.decoder_memory_bytes,
+    )
+
+
+def _gallery(
+    settings: Settings, objects: Objects, server: ForkServer, pipeline: str
+) -> Gallery | None:
+    if settings.results_bucket is None:
+        return None
+    photographer = Photographer(server, _decode_limits(settings))
+    return Gallery(objects, settings.results_bucket, photographer, pipeline)
 
 
 def _stop_on_signal(consumer: Consumer) -> None:

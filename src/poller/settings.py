@@ -40,7 +40,9 @@ class Settings(BaseSettings):
         " POLLER_DATABASE_URL",
     )
     raw_bucket: str | None = Field(None, description="bucket that `poller submit` uploads to")
-    results_bucket: str | None = Field(None, description="bucket for result files; not used yet")
+    results_bucket: str | None = Field(
+        None, description="bucket for pictures of events and result files"
+    )
     allowed_buckets: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="comma-separated buckets to accept videos from; empty: every bucket"
     )

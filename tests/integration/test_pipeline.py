@@ -15,6 +15,8 @@ from inference.analyze import Analyzer
 from inference.analyze import Limits as DecodeLimits
 from inference.device import Device, Inferred
 from inference.errors import DeviceFaultError
+from inference.thumbnails import Photographer
+from poller.gallery import Gallery
 from poller.heartbeat import Heartbeats
 from poller.pipeline import Limits, Pipeline
 from poller.postgres.results import Patience, Results
@@ -34,6 +36,12 @@ class OverwrittenObjects(Objects):
         return found
 
 
+def make_gallery(systems: Systems, bucket: str) -> Gallery:
+    """What writes to a results bucket."""
+    photographer = Photographer(systems.server, DecodeLimits(max_seconds=60))
+    return Gallery(systems.objects, bucket, photographer, "p")
+
+
 async def run(
     systems: Systems,
     device: Device | None = None,
@@ -41,12 +49,13 @@ async def run(
     stages: Stages | None = None,
     patience: Patience | None = None,
     checkpoint_seconds: float = 60,
+    results_bucket: str | None = None,
 ) -> Outcome:
     """Run the video `k` through a pipeline on these systems."""
     claims = make_claims(systems.connections)
-    device = device or Device("cpu")
+    own = Device("cpu")  # which starts only if it is asked
     analyzer = Analyzer(
-        device,
+        device or own,
         systems.server,
         sample_fps=5.0,
         limits=DecodeLimits(max_seconds=60),
@@ -62,9 +71,15 @@ async def run(
             Results(systems.connections, patience),
             workspace,
             Limits(max_video_bytes=10**9, max_attempts=3),
+            None if results_bucket is None else make_gallery(systems, results_bucket),
         )
         message = make_message(receive_count=receive_count)
-        return await pipeline.run(make_request(systems.bucket, "k"), message, stages or Stages())
+        try:
+            return await pipeline.run(
+                make_request(systems.bucket, "k"), message, stages or Stages()
+            )
+        finally:
+            await own.close()
 
 
 async def test_overwritten_between_event_and_fetch(systems: Systems) -> None:

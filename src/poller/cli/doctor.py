@@ -30,6 +30,7 @@ from inference.slabs import Slabs
 from poller.cli.access import database_url, open_objects, open_queues
 from poller.cli.typed import as_typed
 from poller.errors import PermanentError, RetryableError, SettingsError, UnavailableError
+from poller.gallery import PROBE_KEY
 from poller.postgres import migrations
 from poller.postgres.pool import connect
 from poller.settings import Settings, find_unknown, load, require
@@ -107,7 +108,10 @@ async def check_results_bucket(settings: Settings) -> str:
     """The bucket for result files, where one is named."""
     if settings.results_bucket is None:
         return "none named, none needed"
-    return await _check_bucket(settings.results_bucket)
+    async with open_objects() as objects:
+        await objects.check_bucket(settings.results_bucket)
+        await objects.put(settings.results_bucket, PROBE_KEY, b"", "text/plain")
+    return f"{settings.results_bucket} may be written to"
 
 
 async def check_database(settings: Settings) -> str:

@@ -19,7 +19,7 @@ _KEY_COLUMNS = ("analysis_id", "lease_token", "seq")
 EVENT_COLUMNS = (
     *_KEY_COLUMNS, "event_type", "start_ms", "end_ms", "score", "track_id",
     "bbox_x", "bbox_y", "bbox_w", "bbox_h", "age", "age_group", "gender", "gender_score",
-    "attributes",
+    "attributes", "thumbnail_key",
 )  # fmt: skip
 EMBEDDING_COLUMNS = (
     *_KEY_COLUMNS, "kind", "start_ms", "end_ms", "track_id", "model", "embedding",
@@ -154,7 +154,7 @@ def event_rows(claim: Claimed, events: Iterable[Event]) -> Iterator[tuple[Any, .
         yield (
             claim.analysis_id, claim.token, seq, event.event_type, event.start_ms, event.end_ms,
             event.score, event.track_id, *box, event.age, event.age_group, event.gender,
-            event.gender_score, dict(event.attributes),
+            event.gender_score, dict(event.attributes), event.thumbnail_key,
         )  # fmt: skip
 
 
