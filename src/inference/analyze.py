@@ -19,11 +19,14 @@ from inference.checkpoint import (
 from inference.decode import Decoding, Limits, Request
 from inference.device import Device, DeviceVideo
 from inference.errors import DecoderFailedError, DeviceFaultError
-from inference.events import PIPELINE, Results
+from inference.events import Results, pipeline_of
 from inference.forkserver import ForkServer
 from inference.frames import FrameBatch, Gap, VideoInfo
+from inference.manifest import Manifest
+from inference.persons import Persons
 from inference.slabs import Slabs
 from inference.timeline import Timeline
+from inference.tracks import Tracker
 
 __all__ = ["Analysis", "Analyzer", "Cost", "Limits"]
 
@@ -60,6 +63,10 @@ class Analysis:
     infer_seconds: float
     """Time spent waiting for the device; overlaps with decoding."""
     cost: Cost
+    invalid: int = 0
+    """What the models of the bundle gave that is no number, or has no direction or area."""
+    crowded: int = 0
+    """Persons left out of frames with too many."""
 
 
 Progress = Callable[[float, int], None]
@@ -79,8 +86,13 @@ class Analyzer:
         batch_size: int,
         decoder_threads: int = 1,
         checkpoint_seconds: float = 60.0,
+        manifest: Manifest | None = None,
     ) -> None:
-        """`checkpoint_seconds` is how much work may have to be done again after a disturbance."""
+        """`checkpoint_seconds` is how much work may have to be done again after a disturbance.
+
+        `manifest` is of the bundle that the device has loaded, if it has any.
+        """
+        self._manifest = manifest
         self._device = device
         self._server = server
         self._sample_fps = sample_fps
@@ -168,17 +180,31 @@ class Analyzer:
             if not past.fits(opened.height, opened.width):
                 raise _MisfitError
             video = await stack.enter_async_context(self._device.open(slabs, past.carry))
-            timeline = Timeline(source_fps=opened.info.fps, sample_fps=self._sample_fps)
+            timeline = self._timeline(opened.info.fps)
             log = _Log(journal, self._settings, self._checkpoint_seconds, past.count)
             log.stretch.tolerant = request.tolerant or opened.backend == "tolerant"
             run = _Run(decoding, video, timeline, log, on_progress, past.position_ms)
             await past.repeat(run.take)
             return await run.complete()
 
+    def _timeline(self, source_fps: float) -> Timeline:
+        said = self._manifest
+        persons = None
+        if said is not None and said.detector is not None:
+            tracker = Tracker(threshold=said.detector.threshold, **said.tracking.model_dump())
+            persons = Persons(tracker, said.title)
+        return Timeline(
+            source_fps=source_fps, sample_fps=self._sample_fps, model=self._model, persons=persons
+        )
+
+    @property
+    def _model(self) -> str:
+        return "builtin" if self._manifest is None else self._manifest.title
+
     @property
     def _settings(self) -> str:
         """What must be the same for one run to go on from another's checkpoint."""
-        return f"{PIPELINE}, {self._sample_fps} fps, parts-2"
+        return f"{pipeline_of(self._model)}, {self._sample_fps} fps, parts-3"
 
 
 class _MisfitError(Exception):
@@ -248,6 +274,8 @@ class _Run:
             decode_seconds=finished.seconds,
             infer_seconds=self.infer_seconds,
             cost=Cost(finished.cpu_seconds, self.device_seconds, self.from_ms),
+            invalid=self.timeline.invalid,
+            crowded=self.timeline.crowded,
         )
 
     async def _go_on(self) -> None:
@@ -275,7 +303,7 @@ class _Run:
         self.infer_seconds += time.monotonic() - start
         self.device_seconds += inferred.seconds
         self.decoding.release(batch)
-        self._note((batch.pts_ms, inferred.features))
+        self._note(Measured(batch.pts_ms, inferred.features, inferred.sights))
         self.on_progress(self._fraction(batch), len(batch.pts_ms))
 
     def _note(self, item: Measured | Gap) -> None:
@@ -287,11 +315,10 @@ class _Run:
         if isinstance(item, Gap):
             self.timeline.gap(item)
             return
-        pts_ms, features = item
         if self.start_ms is None:
-            self.start_ms = float(pts_ms[0])
-        self.timeline.push(pts_ms, features)
-        self.frames_analyzed += len(pts_ms)
+            self.start_ms = float(item.pts_ms[0])
+        self.timeline.push(*item)
+        self.frames_analyzed += len(item.pts_ms)
 
     def _fraction(self, batch: FrameBatch) -> float:
         length_ms = self.decoding.opened.info.duration_seconds * 1000

@@ -34,7 +34,7 @@ class Bundle:
     @property
     def title(self) -> str:
         """Name and version: what results are known by."""
-        return f"{self.manifest.name}-{self.manifest.version}"
+        return self.manifest.title
 
     def directory(self, model: str) -> Path:
         """Where a part's model lies."""
@@ -51,7 +51,7 @@ def read_bundle(root: Path) -> Bundle:
     Raises:
         BundleError: it is incomplete, altered, contradicts itself, or wants to run code.
     """
-    manifest = parse_manifest(_read_document(root))
+    manifest = read_manifest(root)
     for path, digest in manifest.files.items():
         _verify(root, path, digest)
     for part, model in manifest.models().items():
@@ -61,6 +61,15 @@ def read_bundle(root: Path) -> Bundle:
         _check_weights(root, model, manifest)
         _check_config(root, part, model, manifest)
     return Bundle(root, manifest)
+
+
+def read_manifest(root: Path) -> Manifest:
+    """Read what `bundle.toml` says, and nothing else.
+
+    Raises:
+        BundleError: it is not there, or wrong.
+    """
+    return parse_manifest(_read_document(root))
 
 
 def seal_bundle(root: Path) -> int:

@@ -7,7 +7,7 @@ what the device remembers at its end; the fold is repeated from the record, not 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from inference.carry import measure_carry
 from inference.features import DESCRIPTOR_SIZE, FrameFeatures
 from inference.frames import Gap
+from inference.sights import Sights
 from inference.wire import Arrays, WireError, pack, read_arrays, unpack_header
 
 _SLICE_FRAMES = 256
@@ -57,8 +58,14 @@ class NoJournal:
         return True
 
 
-Measured = tuple[npt.NDArray[np.float64], FrameFeatures]
-"""Times (float64 [N], milliseconds) and measurements of N consecutive frames."""
+class Measured(NamedTuple):
+    """What is known of N consecutive frames."""
+
+    pts_ms: npt.NDArray[np.float64]
+    """float64 [N], milliseconds."""
+    features: FrameFeatures
+    sights: Sights | None = None
+    """What the models of a bundle saw; None without a bundle."""
 
 
 @dataclass(slots=True)
@@ -84,12 +91,12 @@ class Stretch:
             self.gaps.append((self.count, item))
         else:
             self.frames.append(item)
-            self.count += len(item[0])
+            self.count += len(item.pts_ms)
 
     @property
     def position_ms(self) -> float:
         """Presentation time of the last frame; raises IndexError if there is none."""
-        return float(self.frames[-1][0][-1])
+        return float(self.frames[-1].pts_ms[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,7 @@ class Recorded:
 
     arrays: Arrays
     """As in a part: `descriptor` has rows for the frames that are `described`, only."""
+    sights: Sights | None
     gaps: list[tuple[int, Gap]]
     tolerant: bool
 
@@ -128,7 +136,9 @@ class Recorded:
         count = int(np.count_nonzero(arrays["described"]))
         descriptor[arrays["described"]] = self.arrays["descriptor"][first : first + count]
         pts_ms = arrays.pop("pts_ms")
-        return pts_ms, FrameFeatures.from_arrays({**arrays, "descriptor": descriptor})
+        features = FrameFeatures.from_arrays({**arrays, "descriptor": descriptor})
+        sights = None if self.sights is None else self.sights.cut(at.start, at.stop)
+        return Measured(pts_ms, features, sights)
 
 
 def write_part(
@@ -139,8 +149,8 @@ def write_part(
     `tolerant` says that damage was met: who goes on must look for more of it. Gaps behind the last
     frame are left out, because they will be met again.
     """
-    pts_ms = np.concatenate([times for times, _ in stretch.frames])
-    arrays = FrameFeatures.join([features for _, features in stretch.frames]).to_arrays()
+    pts_ms = np.concatenate([each.pts_ms for each in stretch.frames])
+    arrays = FrameFeatures.join([each.features for each in stretch.frames]).to_arrays()
     # Few frames have a descriptor; the zeros of the others need no room.
     arrays["descriptor"] = arrays["descriptor"][arrays["described"]]
     gaps = [
@@ -148,11 +158,13 @@ def write_part(
         for before, gap in stretch.gaps
         if before < stretch.count
     ]
-    header = {"settings": settings, "gaps": gaps, "tolerant": tolerant}
+    seen = [each.sights for each in stretch.frames if each.sights is not None]
+    sights = Sights.join(seen).to_arrays() if seen else {}
+    header = {"settings": settings, "gaps": gaps, "tolerant": tolerant, "sights": list(sights)}
     return Part(
         number,
         stretch.position_ms,
-        b"".join(pack(header, {"pts_ms": pts_ms, **arrays})),
+        b"".join(pack(header, {"pts_ms": pts_ms, **arrays, **sights})),
         b"".join(pack({}, carry)),
     )
 
@@ -167,7 +179,11 @@ def read_stretch(part: Part, settings: str) -> Recorded | None:
     if header["settings"] != settings:
         return None
     gaps = [(before, Gap(*gap)) for before, *gap in header["gaps"]]
-    recorded = Recorded(arrays, gaps, header["tolerant"])
+    seen = {name: arrays.pop(name) for name in header["sights"]}
+    sights = Sights.from_arrays(seen) if seen else None
+    if sights is not None and len(sights) != len(arrays["pts_ms"]):
+        raise ValueError(f"{len(sights)} frames were seen, not {len(arrays['pts_ms'])}")
+    recorded = Recorded(arrays, sights, gaps, header["tolerant"])
     counts = dict.fromkeys(arrays, len(arrays["pts_ms"]))
     counts["descriptor"] = int(np.count_nonzero(arrays["described"]))
     if counts != {name: len(array) for name, array in arrays.items()}:

@@ -12,6 +12,11 @@ PIPELINE = "builtin-1/analysis-1"
 pipeline stand beside these, they do not replace them; raise a version when results change."""
 
 
+def pipeline_of(model: str) -> str:
+    """The pipeline of a bundle's name and version, or of `builtin`."""
+    return PIPELINE if model == "builtin" else f"{model}/{PIPELINE.partition('/')[2]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One thing that happened between two presentation times (milliseconds)."""

@@ -95,6 +95,11 @@ class Manifest(_Part):
     )
 
     @property
+    def title(self) -> str:
+        """Name and version: what results are known by."""
+        return f"{self.name}-{self.version}"
+
+    @property
     def tracking(self) -> TrackerPart:
         """The tracker's numbers, said or not."""
         return self.tracker or TrackerPart()

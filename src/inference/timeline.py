@@ -1,6 +1,5 @@
 """Turns one video's ordered measurements into its events and embeddings; knows no pixels."""
 
-from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -14,36 +13,14 @@ from inference.analyzers.intervals import (
     MotionIntervals,
 )
 from inference.events import Embedding, Event, Results
-from inference.features import DESCRIPTOR_MODEL, DESCRIPTOR_SIZE, FrameFeatures
+from inference.features import DESCRIPTOR_MODEL, FrameFeatures
 from inference.frames import Gap, VideoInfo
+from inference.persons import Persons
+from inference.pictured import Pictured
+from inference.sights import Sights
 
 CutRule = Literal["content", "adaptive"]
 MIN_SHOT_FRAMES = 15
-
-
-@dataclass(slots=True)
-class ShotVectors:
-    """Adds up descriptors by shot, although a cut may be reported after later frames came."""
-
-    settled: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(DESCRIPTOR_SIZE))
-    pending: list[tuple[int, npt.NDArray[np.float32]]] = field(default_factory=list)
-
-    def add(self, frame: int, vector: npt.NDArray[np.float32]) -> None:
-        """Take the descriptor of a frame, in order."""
-        self.pending.append((frame, vector))
-
-    def settle(self, frame: int) -> None:
-        """No cut before `frame` can come any more: its predecessors belong to the open shot."""
-        while self.pending and self.pending[0][0] < frame:
-            self.settled += self.pending.pop(0)[1]
-
-    def close(self, frame: int) -> npt.NDArray[np.float32]:
-        """The unit mean over the open shot, which ends before `frame`; the next shot is open."""
-        self.settle(frame)
-        total, self.settled = self.settled, np.zeros(DESCRIPTOR_SIZE)
-        # Never zeros: each shot's first frame has a descriptor, and each descriptor's constant
-        # is positive, so they cannot cancel each other out.
-        return (total / np.linalg.norm(total)).astype(np.float32)
 
 
 class Timeline:
@@ -55,11 +32,14 @@ class Timeline:
         source_fps: float,
         sample_fps: float | None,
         cuts: CutRule = "content",
+        model: str = "builtin",
+        persons: Persons | None = None,
     ) -> None:
         """`source_fps` is the file's average rate; `sample_fps` None means every frame.
 
         With frames left out, the detectors' 15 frames become the time that 15 frames of the
-        source last.
+        source last. `model` is the bundle's name and version, if there is one; `persons` takes
+        what its detector finds.
         """
         every_frame = sample_fps is None or sample_fps >= source_fps
         duration_ms = None if every_frame else MIN_SHOT_FRAMES * 1000 / source_fps
@@ -68,22 +48,41 @@ class Timeline:
         self._black = BlackIntervals()
         self._freeze = FreezeIntervals()
         self._motion = MotionIntervals()
-        self._vectors = ShotVectors()
+        self._pictured = [Pictured(name) for name in (DESCRIPTOR_MODEL, model)]
+        self._persons = persons
         self._frames = 0
-        self._second: int | None = None
         self._shot: Cut | None = None
         self._events: list[Event] = []
         self._embeddings: list[Embedding] = []
+        self.invalid = 0
+        """What the models of the bundle gave that is no number, or has no direction or area."""
+        self.crowded = 0
+        """Persons left out of frames with too many."""
 
-    def push(self, pts_ms: npt.NDArray[np.float64], features: FrameFeatures) -> None:
-        """Take the next N frames, in presentation order: their times and measurements."""
+    def push(
+        self,
+        pts_ms: npt.NDArray[np.float64],
+        features: FrameFeatures,
+        sights: Sights | None = None,
+    ) -> None:
+        """Take the next N frames, in presentation order: times, measurements, what models saw."""
+        whole = [None] * len(pts_ms) if sights is None else sights.whole()
         for at, pts in enumerate(pts_ms.tolist()):
             frame = Cut(self._frames, pts, float(features.content_score[at]))
             self._frames += 1
-            if features.described[at]:
-                self._describe(frame, features.descriptor[at].copy())
+            own = features.descriptor[at] if features.described[at] else None
+            self._describe(frame, own, whole[at])
             self._cut(frame)
             self._measure(pts, features, at)
+        if sights is not None:
+            self._see(pts_ms, sights)
+
+    def _see(self, pts_ms: npt.NDArray[np.float64], sights: Sights) -> None:
+        self.invalid += int(sights.invalid.sum())
+        self.crowded += int(sights.crowded.sum())
+        if self._persons is not None:
+            for pts, seen in zip(pts_ms.tolist(), sights.frames(), strict=True):
+                self._persons.push(pts, *seen)
 
     def gap(self, gap: Gap) -> None:
         """Take a stretch without usable frames."""
@@ -98,18 +97,20 @@ class Timeline:
         self._event("black", self._black.finish())
         self._event("freeze", self._freeze.finish(end_ms))
         self._event("motion", self._motion.finish(end_ms))
+        if self._persons is not None:
+            events, embeddings = self._persons.finish(end_ms)
+            self._events += events
+            self._embeddings += embeddings
         return Results(
             tuple(sorted(self._events, key=lambda event: (event.start_ms, event.end_ms))),
             tuple(sorted(self._embeddings, key=lambda each: (each.start_ms, each.end_ms))),
         )
 
-    def _describe(self, frame: Cut, vector: npt.NDArray[np.float32]) -> None:
-        self._vectors.add(frame.frame, vector)
-        second = int(frame.pts_ms // 1000)
-        if second != self._second:
-            at = round(frame.pts_ms)
-            self._embeddings.append(Embedding("frame", at, at, DESCRIPTOR_MODEL, vector))
-        self._second = second
+    def _describe(self, frame: Cut, *vectors: npt.NDArray[np.float32] | None) -> None:
+        """Take the frame's vectors of all models, those that there are."""
+        for pictured, vector in zip(self._pictured, vectors, strict=True):
+            if vector is not None:
+                self._embeddings += pictured.add(frame.frame, frame.pts_ms, vector.copy())
 
     def _cut(self, frame: Cut) -> None:
         if self._shot is None:
@@ -118,15 +119,16 @@ class Timeline:
         if cut is not None:
             self._close_shot(self._shot, cut.frame, cut.pts_ms)
             self._shot = cut
-        self._vectors.settle(self._cuts.settled_before(frame.frame + 1))
+        settled = self._cuts.settled_before(frame.frame + 1)
+        for pictured in self._pictured:
+            pictured.settle(settled)
 
     def _close_shot(self, shot: Cut, next_frame: int, end_ms: float) -> None:
         start, end = round(shot.pts_ms), round(end_ms)
         score = shot.score if shot.frame else None
         self._events.append(Event("shot", start, end, score=score))
-        self._embeddings.append(
-            Embedding("shot", start, end, DESCRIPTOR_MODEL, self._vectors.close(next_frame))
-        )
+        for pictured in self._pictured:
+            self._embeddings += pictured.close(next_frame, start, end)
 
     def _measure(self, pts_ms: float, features: FrameFeatures, at: int) -> None:
         self._event("black", self._black.push(pts_ms, float(features.black_ratio[at])))

@@ -82,6 +82,7 @@ ERROR_KINDS = (
     *("not_a_video", "no_video_stream", "unsupported_codec"),
     *("decoder_timeout", "decoder_crashed", "decoder_out_of_memory", "device_fault"),
     *("device_unavailable", "decoder_unavailable"),
+    *("model_invalid", "model_crowded"),
     *(
         "attempts_exhausted",
         "store_timeout",

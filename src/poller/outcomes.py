@@ -125,6 +125,8 @@ def note_stored(analysis: Analysis) -> None:
     metrics.VIDEOS_FINISHED.labels("done").inc()
     metrics.VIDEO_SECONDS.inc(analysis.info.duration_seconds)
     metrics.FRAMES_DECODED.inc(analysis.frames_decoded)
+    metrics.ERRORS.labels("model_invalid").inc(analysis.invalid)
+    metrics.ERRORS.labels("model_crowded").inc(analysis.crowded)
     metrics.EMBEDDINGS_STORED.inc(len(analysis.results.embeddings))
     for event_type, count in Counter(e.event_type for e in analysis.results.events).items():
         metrics.EVENTS_STORED.labels(event_type).inc(count)

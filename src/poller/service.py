@@ -13,13 +13,15 @@ import structlog
 
 from inference.analyze import Analyzer
 from inference.analyze import Limits as DecodeLimits
+from inference.bundle import Bundle
 from inference.confinement import missing
 from inference.device import Device
-from inference.errors import DecodersUnavailableError, DeviceFaultError
-from inference.events import PIPELINE
+from inference.errors import DecodersUnavailableError, DeviceFaultError, ModelRefusedError
+from inference.events import pipeline_of
 from inference.forkserver import ForkServer
 from inference.thumbnails import Photographer
 from poller import ecs, health, imds, logs, s3, sqs
+from poller.bundles import obtain_bundle
 from poller.consumer import Consumer, Intake
 from poller.errors import SettingsError, UnavailableError
 from poller.gallery import Gallery
@@ -76,6 +78,8 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
     )
     prompt = await enter(sqs.open_client(read_timeout=10))
     assert settings.queue_url is not None  # noqa: S101 - `require` has seen to it
+    bundle = await obtain_bundle(settings.model, settings.work_dir)
+    pipeline = pipeline_of("builtin" if bundle is None else bundle.title)
     dlq_url = await sqs.check_queue(prompt, settings.queue_url, settings.dlq_url)
     queue, dead_letters = Queue(prompt, settings.queue_url), Queue(prompt, dlq_url)
 
@@ -83,9 +87,12 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
     await _check_migrations(address)
     work_pool = await enter(pool.opened(address.url, max_size=settings.max_concurrent_videos + 1))
     owner = f"{socket.gethostname()}:{os.getpid()}"
-    claims = Claims(work_pool, owner=owner, lease=settings.lease, pipeline=PIPELINE)
-    heartbeats = await _open_heartbeats(settings, stack, address, owner)
-    device = await enter(_started_device(settings))
+    claims = Claims(work_pool, owner=owner, lease=settings.lease, pipeline=pipeline)
+    beating = await enter(pool.opened(address.url, max_size=2))
+    heartbeats = await _open_heartbeats(
+        settings, stack, Claims(beating, owner=owner, lease=settings.lease, pipeline=pipeline)
+    )
+    device = await enter(_started_device(settings, bundle))
     server = await enter(_started_server())
     objects = Objects(await enter(s3.open_client()))
     protection = await _protection(settings, stack)
@@ -95,7 +102,7 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
             objects,
             claims,
             heartbeats,
-            _analyzer(settings, device, server),
+            _analyzer(settings, device, server, bundle),
             Results(work_pool),
             workspace,
             Limits(settings.max_video_bytes, settings.max_attempts),
@@ -128,14 +135,11 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
     return consumer
 
 
-async def _open_heartbeats(
-    settings: Settings, stack: AsyncExitStack, address: DatabaseAddress, owner: str
-) -> Heartbeats:
+async def _open_heartbeats(settings: Settings, stack: AsyncExitStack, claims: Claims) -> Heartbeats:
     # With a client and connections of their own, which no long poll and no COPY delays.
     client = await stack.enter_async_context(sqs.open_client(read_timeout=5, attempts=1))
-    connections = await stack.enter_async_context(pool.opened(address.url, max_size=2))
     return Heartbeats(
-        Claims(connections, owner=owner, lease=settings.lease, pipeline=PIPELINE),
+        claims,
         Queue(client, settings.queue_url or ""),
         Schedule(settings.lease, timedelta(seconds=settings.heartbeat_seconds)),
     )
@@ -161,13 +165,22 @@ async def _check_migrations(address: DatabaseAddress) -> None:
 
 
 @asynccontextmanager
-async def _started_device(settings: Settings) -> AsyncIterator[Device]:
+async def _started_device(settings: Settings, bundle: Bundle | None) -> AsyncIterator[Device]:
     # On a CPU a second thread gains a tenth and, when the decoders keep the cores busy, costs ten
     # times as much: each operation waits for a thread that has no core.
-    device = Device(settings.device, threads=1)
+    device = Device(
+        settings.device,
+        threads=1,
+        bundle=None if bundle is None else bundle.root,
+        # Not the setting's default: what suits the models differs between CPU and CUDA.
+        batch_size=settings.batch_size if "batch_size" in settings.model_fields_set else None,
+        batch_wait_ms=settings.batch_wait_ms,
+    )
     try:
         await device.start()
         yield device
+    except ModelRefusedError as error:
+        raise SettingsError([f"POLLER_MODEL={settings.model}: {error}"]) from error
     except DeviceFaultError as error:
         raise SettingsError([f"POLLER_DEVICE={settings.device}: {error}"]) from error
     finally:
@@ -187,7 +200,9 @@ async def _started_server() -> AsyncIterator[ForkServer]:
         yield server
 
 
-def _analyzer(settings: Settings, device: Device, server: ForkServer) -> Analyzer:
+def _analyzer(
+    settings: Settings, device: Device, server: ForkServer, bundle: Bundle | None
+) -> Analyzer:
     return Analyzer(
         device,
         server,
@@ -195,6 +210,7 @@ def _analyzer(settings: Settings, device: Device, server: ForkServer) -> Analyze
         limits=_decode_limits(settings),
         batch_size=settings.batch_size,
         checkpoint_seconds=settings.checkpoint_seconds,
+        manifest=None if bundle is None else bundle.manifest,
     )
 
 

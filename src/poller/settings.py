@@ -54,11 +54,14 @@ class Settings(BaseSettings):
     sample_fps: float | None = Field(
         5.0, description="frames analysed per second of video, or `all`"
     )
-    model: str = Field("builtin", description="`builtin`")
+    model: str = Field(
+        "builtin",
+        description="`builtin`, or a model bundle: a directory, or `s3://bucket/prefix`",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where torch runs")
     batch_size: int = Field(32, ge=1, le=1024, description="frames in one batch")
     batch_wait_ms: float = Field(
-        20, ge=0, description="longest wait of a frame for its batch, ms; not used yet"
+        20, ge=0, description="longest wait of a frame for its batch of a bundle's models, ms"
     )
     lease_seconds: float = Field(90, gt=0, description="how long a claim holds without a beat, s")
     heartbeat_seconds: float = Field(30, gt=0, description="time between heartbeats, s")
@@ -120,13 +123,6 @@ class Settings(BaseSettings):
     def _parse_queue(cls, value: str | None) -> str | None:
         if value is not None and urlsplit(value).scheme not in ("http", "https"):
             raise ValueError("must be the queue's URL, not its name or ARN")
-        return value
-
-    @field_validator("model")
-    @classmethod
-    def _known_model(cls, value: str) -> str:
-        if value != "builtin":
-            raise ValueError("this version has only `builtin`; model bundles are not supported yet")
         return value
 
     @model_validator(mode="after")

@@ -35,7 +35,6 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) 
         ({"max_video_bytes": "1XB"}, "POLLER_MAX_VIDEO_BYTES: must be a number of bytes, such as"),
         ({"max_video_bytes": "big"}, "POLLER_MAX_VIDEO_BYTES: must be a number of bytes, such as"),
         ({"decoder_memory_bytes": "0"}, "POLLER_DECODER_MEMORY_BYTES: Input should be greater"),
-        ({"model": "mine"}, "POLLER_MODEL: this version has only `builtin`"),
     ],
 )
 def test_what_is_refused(

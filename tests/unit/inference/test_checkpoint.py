@@ -26,6 +26,8 @@ from inference.checkpoint import (
 from inference.engine import Engine
 from inference.features import DESCRIPTOR_SIZE, FrameFeatures
 from inference.frames import Gap
+from inference.people import Detections, Reading
+from inference.sights import Sight, Sights
 from inference.wire import WireError
 
 
@@ -34,7 +36,7 @@ def make_measured(start: int, count: int) -> Measured:
     numbers = np.arange(start, start + count, dtype=np.float64)
     described = numbers % 3 == 0
     vectors = numbers[:, None] + np.arange(DESCRIPTOR_SIZE)
-    return numbers * 40.1, FrameFeatures(
+    features = FrameFeatures(
         content_score=numbers / 7,
         black_ratio=numbers / 11,
         freeze_difference=numbers / 13,
@@ -43,6 +45,22 @@ def make_measured(start: int, count: int) -> Measured:
         described=described,
         descriptor=(vectors * described[:, None]).astype(np.float32),
     )
+    return Measured(numbers * 40.1, features, make_sights(start, count))
+
+
+def make_sights(start: int, count: int) -> Sights:
+    """No, one or two persons in a frame; every third frame has a vector."""
+    seen = []
+    for number in range(start, start + count):
+        persons = number % 3
+        found = Detections(
+            np.full((persons, 4), 1 / (number + 1)), np.full(persons, 0.5), number % 5, number % 7
+        )
+        word = Reading(text="waves", score=1 / (number + 1))
+        vector = np.full(4, number + 1, np.float32)
+        whole = vector if number % 3 == 0 else None
+        seen.append(Sight(found, {"action": [word] * persons}, [vector] * persons, 0, whole))
+    return Sights.of(seen, {"action": ("sits", "waves")}, 4)
 
 
 def make_stretch(*items: Measured | Gap) -> Stretch:
@@ -76,6 +94,12 @@ class Kept:
         return part not in self.parts
 
 
+def frame_of(sights: Sights, at: int) -> dict[str, bytes]:
+    """All that was seen in one frame."""
+    arrays = sights.cut(at, at + 1).to_arrays()
+    return {name: array.tobytes() for name, array in arrays.items()}
+
+
 def flatten(items: Iterable[Measured | Gap]) -> list[object]:
     """Every frame's values and every gap, in order."""
     flat: list[object] = []
@@ -83,10 +107,11 @@ def flatten(items: Iterable[Measured | Gap]) -> list[object]:
         if isinstance(item, Gap):
             flat.append(item)
             continue
-        pts_ms, features = item
+        pts_ms, features, sights = item
         arrays = features.to_arrays()
+        assert sights is not None
         flat += [
-            (pts, *(array[at].tobytes() for array in arrays.values()))
+            (pts, *(array[at].tobytes() for array in arrays.values()), frame_of(sights, at))
             for at, pts in enumerate(pts_ms.tolist())
         ]
     return flat
@@ -159,7 +184,7 @@ def test_no_part(data: bytes) -> None:
         read_stretch(Part(0, 0.0, data, None), "settings")
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 300), (256, 144), (90, 161)])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 250), (256, 144), (90, 161)])
 def test_a_carry_of_any_size(height: int, width: int) -> None:
     """What the engine remembers is taken for what it is."""
     assert measure_carry(make_carry(height, width)) == (height, width)

@@ -199,7 +199,7 @@ def test_long_video_holds_little() -> None:
 
     for block in range(20):
         timeline.push(times_of(500) + block * 500 * FRAME_MS, features)
-        sizes.append(len(timeline._vectors.pending))
+        sizes.append(len(timeline._pictured[0].pending))
 
     assert max(sizes) <= 1
 
