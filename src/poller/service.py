@@ -106,7 +106,7 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
             Results(work_pool),
             workspace,
             Limits(settings.max_video_bytes, settings.max_attempts),
-            _gallery(settings, objects, server, PIPELINE),
+            _gallery(settings, objects, server, pipeline),
         ),
         Settlement(queue, dead_letters),
         Intake(
