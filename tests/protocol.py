@@ -368,6 +368,9 @@ class World:
 
     async def _apply(self, worker: Worker, job: Job, claim: Claimed, remedy: Remedy) -> None:
         outcome = await self._unblocked(apply_remedy(worker.claims, claim, remedy))
+        is_overtaken = claim.token < self.tokens[claim.analysis_id]
+        if is_overtaken and not isinstance(outcome, Abandoned):
+            raise self._broken(f"token {claim.token} still decides what becomes of the video")
         is_refunded = isinstance(remedy, GiveBack) and not remedy.counted
         if is_refunded and not isinstance(outcome, Abandoned):
             self.grants[claim.analysis_id] -= 1
