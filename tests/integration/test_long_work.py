@@ -212,6 +212,9 @@ async def test_the_final_verb_is_the_last(
     await until(lambda: len(about(scripted, message)) == 1)
     worker.end(error)
     await until(lambda: worker.heartbeats.shortest_lease(0) is None)
+    for _ in range(100):  # a beat that is cut off would be over by then
+        await asyncio.sleep(0)
+    assert any(task.get_name().startswith("heartbeat-") for task in asyncio.all_tasks())
     asked = len(about(scripted, message))
     answer.set()
     await until(lambda: len(about(scripted, message)) == 2)
@@ -238,6 +241,9 @@ async def test_a_drain_releases_last(
     worker.consumer.stop()
     drained = asyncio.create_task(worker.consumer.drain(0))
     await until(lambda: worker.heartbeats.shortest_lease(0) is None)
+    for _ in range(100):  # a beat that is cut off would be over by then
+        await asyncio.sleep(0)
+    assert any(task.get_name().startswith("heartbeat-") for task in asyncio.all_tasks())
     answer.set()
     await drained
 
