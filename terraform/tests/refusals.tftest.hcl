@@ -65,6 +65,7 @@ variables {
   max_concurrent_videos      = 4
   max_video_gib              = 20
   max_video_hours            = 4
+  model                      = "builtin"
   settings                   = { POLLER_SAMPLE_FPS = "2" }
   scraper_security_group_ids = { prometheus = "sg-prometheus" }
   cluster_name               = "poller-test"
@@ -802,6 +803,50 @@ run "warm_for_no_time" {
     source = "./modules/scaling"
   }
   expect_failures = [var.warm]
+}
+
+run "model_in_the_image" {
+  command = plan
+  variables {
+    model = "/opt/models/people"
+  }
+  module {
+    source = "./modules/service"
+  }
+  expect_failures = [var.model]
+}
+
+run "model_that_is_a_bucket" {
+  command = plan
+  variables {
+    model = "s3://models"
+  }
+  module {
+    source = "./modules/service"
+  }
+  expect_failures = [var.model]
+}
+
+run "model_that_is_a_pattern" {
+  command = plan
+  variables {
+    model = "s3://models/*"
+  }
+  module {
+    source = "./modules/service"
+  }
+  expect_failures = [var.model]
+}
+
+run "model_with_a_slash" {
+  command = plan
+  variables {
+    model = "s3://models/people/"
+  }
+  module {
+    source = "./modules/service"
+  }
+  expect_failures = [var.model]
 }
 
 run "address_that_is_none" {

@@ -59,6 +59,7 @@ variables {
   max_concurrent_videos      = 4
   max_video_gib              = 20
   max_video_hours            = 4
+  model                      = "builtin"
   settings                   = { POLLER_SAMPLE_FPS = "2" }
   scraper_security_group_ids = { prometheus = "sg-prometheus" }
   log_retention_days         = 7
@@ -175,6 +176,7 @@ run "environment" {
       POLLER_MAX_CONCURRENT_VIDEOS = "4"
       POLLER_MAX_VIDEO_BYTES       = "20GiB"
       POLLER_MAX_VIDEO_SECONDS     = "14400"
+      POLLER_MODEL                 = "builtin"
       POLLER_QUEUE_URL             = var.queue.url
       POLLER_RAW_BUCKET            = "raw"
       POLLER_RESULTS_BUCKET        = "results"
@@ -305,6 +307,39 @@ run "permissions" {
   assert {
     condition     = aws_ecs_task_definition.this.task_role_arn == aws_iam_role.task.arn && aws_ecs_task_definition.this.execution_role_arn == aws_iam_role.execution.arn
     error_message = "The code has the task's role, and ECS the other."
+  }
+}
+
+run "bundle" {
+  command = plan
+
+  variables {
+    model = "s3://models.example/people/v1"
+  }
+
+  module {
+    source = "./modules/service"
+  }
+
+  assert {
+    condition = alltrue([
+      for container in concat(jsondecode(aws_ecs_task_definition.this.container_definitions), jsondecode(aws_ecs_task_definition.reconcile[0].container_definitions)) :
+      [for variable in container.environment : variable.value if variable.name == "POLLER_MODEL"] == [var.model]
+    ])
+    error_message = "Everything that runs is told of the bundle: its name is the pipeline's."
+  }
+
+  assert {
+    condition = [
+      for statement in jsondecode(aws_iam_role_policy.task.policy).Statement : statement
+      if anytrue([for resource in statement.Resource : strcontains(resource, "models.example")])
+      ] == [{
+        Sid      = "ReadBundle"
+        Effect   = "Allow"
+        Action   = ["s3:GetObject"]
+        Resource = ["arn:aws:s3:::models.example/people/v1/*"]
+    }]
+    error_message = "Of the bundle's bucket, the task may read exactly its prefix."
   }
 }
 

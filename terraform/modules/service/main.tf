@@ -4,6 +4,8 @@ data "aws_region" "current" {}
 
 data "aws_caller_identity" "current" {}
 
+data "aws_partition" "current" {}
+
 locals {
   region = data.aws_region.current.name
 
@@ -20,6 +22,7 @@ locals {
     POLLER_MAX_CONCURRENT_VIDEOS = tostring(var.max_concurrent_videos)
     POLLER_MAX_VIDEO_BYTES       = "${var.max_video_gib}GiB"
     POLLER_MAX_VIDEO_SECONDS     = tostring(var.max_video_hours * 3600)
+    POLLER_MODEL                 = var.model
     POLLER_QUEUE_URL             = var.queue.url
     POLLER_RAW_BUCKET            = var.raw_bucket.name
     POLLER_RESULTS_BUCKET        = var.results_bucket.name
@@ -58,6 +61,9 @@ locals {
     }]
   })
 
+  # Where the bundle's objects are; none for the built-in analysis.
+  bundle = startswith(var.model, "s3://") ? ["arn:${data.aws_partition.current.partition}:s3:::${trimprefix(var.model, "s3://")}/*"] : []
+
   # What src/poller/sqs.py calls. On the dead-letter queue, `poller redrive` and `poller reconcile`
   # receive and delete, and they are run as this task.
   queue_actions = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:SendMessage"]
@@ -76,7 +82,7 @@ resource "aws_iam_role_policy" "task" {
 
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [
+    Statement = concat([
       {
         Sid      = "Queues"
         Effect   = "Allow"
@@ -116,7 +122,15 @@ resource "aws_iam_role_policy" "task" {
         Resource  = ["${replace(var.cluster.arn, ":cluster/", ":task/")}/*"]
         Condition = { ArnEquals = { "ecs:cluster" = var.cluster.arn } }
       },
-    ]
+      ], [
+      for objects in local.bundle : {
+        # Each file is asked for by its name, which bundle.toml lists: nothing is listed.
+        Sid      = "ReadBundle"
+        Effect   = "Allow"
+        Action   = ["s3:GetObject"]
+        Resource = [objects]
+      }
+    ])
   })
 }
 

@@ -188,6 +188,17 @@ variable "max_video_hours" {
   }
 }
 
+variable "model" {
+  description = "What finds persons: builtin for no models, or s3://bucket/prefix, the directory of a model bundle, in this region and without a slash at its end"
+  type        = string
+
+  validation {
+    # What a policy reads as a pattern (* ? $) is in none of these names.
+    condition     = can(regex("^(builtin|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9][A-Za-z0-9._=+-]*)+)$", var.model))
+    error_message = "model must be builtin or s3://bucket/prefix, of letters, digits and . _ = + - and without a slash at its end: the image has no models in it, and the task may read nothing but that prefix."
+  }
+}
+
 variable "settings" {
   description = "Further POLLER_ variables by name, such as { POLLER_SAMPLE_FPS = \"2\" }; docs/reference.md has them all"
   type        = map(string)
@@ -202,7 +213,7 @@ variable "settings" {
       "POLLER_ALLOWED_BUCKETS", "POLLER_DATABASE_SECRET_ARN", "POLLER_DATABASE_URL", "POLLER_DEVICE",
       "POLLER_DLQ_URL", "POLLER_DRAIN_SECONDS", "POLLER_HEARTBEAT_SECONDS", "POLLER_HTTP_PORT",
       "POLLER_LEASE_SECONDS", "POLLER_MAX_ATTEMPTS", "POLLER_MAX_CONCURRENT_VIDEOS",
-      "POLLER_MAX_VIDEO_BYTES", "POLLER_MAX_VIDEO_SECONDS", "POLLER_QUEUE_URL", "POLLER_RAW_BUCKET",
+      "POLLER_MAX_VIDEO_BYTES", "POLLER_MAX_VIDEO_SECONDS", "POLLER_MODEL", "POLLER_QUEUE_URL", "POLLER_RAW_BUCKET",
       "POLLER_RESULTS_BUCKET", "POLLER_VISIBILITY_SECONDS", "POLLER_WAIT_TIME_SECONDS", "POLLER_WORK_DIR",
     ])) == 0
     error_message = "settings names a variable that Terraform sets itself: use the Terraform variable of that name, so that the numbers agree."

@@ -114,6 +114,7 @@ module "service" {
   max_concurrent_videos      = var.max_concurrent_videos
   max_video_gib              = var.max_video_gib
   max_video_hours            = var.max_video_hours
+  model                      = var.model
   settings                   = var.settings
   reconcile                  = var.reconcile
   scraper_security_group_ids = var.scraper_security_group_ids

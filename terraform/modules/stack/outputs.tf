@@ -58,6 +58,11 @@ output "task_definition" {
   value       = module.service.task_definition
 }
 
+output "task_role_arn" {
+  description = "Role of the code: let it use your KMS key where the bundle or the secret has one"
+  value       = module.service.task_role_arn
+}
+
 output "task_security_group_id" {
   description = "Security group of the tasks: let it into an existing database"
   value       = module.service.security_group_id

@@ -292,6 +292,12 @@ variable "max_video_hours" {
   default     = 4
 }
 
+variable "model" {
+  description = "What finds persons: builtin for no models, or s3://bucket/prefix, the directory of a model bundle, in this region and without a slash at its end"
+  type        = string
+  default     = "builtin"
+}
+
 variable "settings" {
   description = "Further POLLER_ variables by name, such as { POLLER_SAMPLE_FPS = \"2\" }; docs/reference.md has them all"
   type        = map(string)
