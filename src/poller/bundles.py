@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -9,10 +10,12 @@ from inference.bundle import Bundle, read_bundle, read_manifest
 from inference.manifest import MANIFEST, BundleError
 from poller.errors import PermanentError, RetryableError, SettingsError, SupersededError
 from poller.s3 import Objects, open_client
+from poller.workspace import open_workspace
 
 BUILTIN = "builtin"
 CACHE = "poller-bundles"
-"""Not the prefix of `workspace.py`, which clears away what dead workers left."""
+"""Not the prefix of `workspace.py`, which clears away what dead workers left. In a deployment, a
+volume that outlives the task is mounted there."""
 _S3 = "s3://"
 
 
@@ -29,18 +32,15 @@ async def obtain_bundle(model: str, work_dir: Path | None) -> Bundle | None:
     if model == BUILTIN:
         return None
     try:
-        root = (
-            await _fetch(model, Path(work_dir or tempfile.gettempdir()) / CACHE)
-            if model.startswith(_S3)
-            else Path(model)
-        )
-        return await asyncio.to_thread(read_bundle, root)
+        if model.startswith(_S3):
+            return await _fetch(model, Path(work_dir or tempfile.gettempdir()) / CACHE)
+        return await asyncio.to_thread(read_bundle, Path(model))
     except (BundleError, PermanentError, RetryableError, SupersededError) as error:
         raise SettingsError([f"POLLER_MODEL={model}: {error}"]) from error
 
 
-async def _fetch(address: str, cache: Path) -> Path:
-    """Bring a bundle from S3, unless it is there already, and return where it lies.
+async def _fetch(address: str, cache: Path) -> Bundle:
+    """Bring a bundle from S3, unless it is there already.
 
     Its place is known by what its `bundle.toml` says, which lists the SHA-256 of each file: what is
     complete there never changes. Several tasks may fetch at once; the first to finish wins.
@@ -50,15 +50,16 @@ async def _fetch(address: str, cache: Path) -> Path:
         raise BundleError("names no bucket")
     prefix = f"{prefix}/" if prefix else ""
     _make(cache)
-    async with open_client() as client:
-        objects = Objects(client)
-        with tempfile.TemporaryDirectory(dir=cache, prefix="fetching-") as unfinished:
-            root = Path(unfinished) / "bundle"
+    # The workspace also removes what a task left that was killed while it fetched.
+    with open_workspace(cache) as workspace:
+        async with open_client() as client, workspace.job() as unfinished:
+            objects, root = Objects(client), unfinished / "bundle"
             await _bring(objects, bucket, f"{prefix}{MANIFEST}", root / MANIFEST)
             said = (root / MANIFEST).read_bytes()
             place = cache / hashlib.sha256(said).hexdigest()
-            if _holds(place, said):
-                return place
+            kept = await asyncio.to_thread(_read_kept, place, said)
+            if kept:
+                return kept
             for path in read_manifest(root).files:
                 await _bring(objects, bucket, f"{prefix}{path}", root / path)
             await asyncio.to_thread(read_bundle, root)
@@ -67,7 +68,18 @@ async def _fetch(address: str, cache: Path) -> Path:
             except OSError:
                 if not _holds(place, said):  # another task was not quicker either
                     raise
-    return place
+    return await asyncio.to_thread(read_bundle, place)
+
+
+def _read_kept(place: Path, said: bytes) -> Bundle | None:
+    """What was fetched before; what does not verify any more makes room for another try."""
+    try:
+        if _holds(place, said):
+            return read_bundle(place)
+    except BundleError:
+        pass
+    shutil.rmtree(place, ignore_errors=True)
+    return None
 
 
 def _make(cache: Path) -> None:

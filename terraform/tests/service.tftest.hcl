@@ -141,9 +141,19 @@ run "task" {
 
   assert {
     condition = [
-      for mount in jsondecode(aws_ecs_task_definition.this.container_definitions)[1].mountPoints : [mount.sourceVolume, mount.readOnly]
-    ] == [["work", false]] && one(aws_ecs_task_definition.this.volume).name == "work"
-    error_message = "Videos are fetched to a volume that goes with the task."
+      for mount in jsondecode(aws_ecs_task_definition.this.container_definitions)[1].mountPoints : [mount.sourceVolume, mount.containerPath, mount.readOnly]
+    ] == [["work", "/var/lib/poller", false], ["poller-test-bundles", "/var/lib/poller/poller-bundles", false]]
+    error_message = "Videos are fetched to one volume, and bundles to another."
+  }
+
+  assert {
+    condition = {
+      for volume in aws_ecs_task_definition.this.volume : volume.name => [for docker in volume.docker_volume_configuration : [docker.scope, docker.autoprovision == true, docker.driver]]
+      } == {
+      work                = [["task", false, "local"]]
+      poller-test-bundles = [["shared", true, "local"]]
+    }
+    error_message = "Videos go with the task; the next task on the instance finds the bundle, on a volume that Docker makes."
   }
 
   assert {

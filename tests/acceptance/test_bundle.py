@@ -7,7 +7,7 @@ from tests.acceptance.conftest import Shop
 from tests.persons import make_people, write_walk
 from tests.running import Service, running
 
-from poller.bundles import CACHE
+from poller.bundles import CACHE, obtain_bundle
 
 # One worker pays for the import of transformers.
 pytestmark = pytest.mark.xdist_group("bundles")
@@ -59,6 +59,37 @@ async def test_persons_become_rows(
         "embedder",
         "gender",
     }
+
+
+async def test_the_next_task_finds_the_bundle(
+    shop: Shop, settings_env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing but `bundle.toml` is fetched again, unless what lies there was damaged."""
+    for name, value in settings_env.items():
+        monkeypatch.setenv(name, value)
+    bundle = make_people(tmp_path / "bundle")
+    manifest, *models = ["bundle.toml", *bundle.manifest.files]
+    for path in [manifest, *models]:
+        await shop.upload(bundle.root / path, f"people/{path}")
+    address = f"s3://{shop.bucket}/people"
+    first = await obtain_bundle(address, tmp_path)
+    killed = tmp_path / CACHE / "video-poller-killed"
+    killed.mkdir()
+    (killed / "lock").touch()
+    (tmp_path / "other").write_bytes(b"other")
+    for path in models:
+        await shop.upload(tmp_path / "other", f"people/{path}")
+
+    again = await obtain_bundle(address, tmp_path)
+
+    assert first is not None
+    assert again == first
+    assert list((tmp_path / CACHE).iterdir()) == [first.root]
+    (first.root / models[0]).write_bytes(b"damaged")
+    for path in models:
+        await shop.upload(bundle.root / path, f"people/{path}")
+    assert await obtain_bundle(address, tmp_path) == first
+    assert (first.root / models[0]).read_bytes() == (bundle.root / models[0]).read_bytes()
 
 
 async def test_a_bundle_that_does_not_verify(settings_env: dict[str, str], tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
+from poller.bundles import CACHE
+
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile.gpu").read_text("utf-8")
 LINES = re.sub(r"\\\n\s*", "", re.sub(r"^#.*\n", "", DOCKERFILE, flags=re.MULTILINE)).splitlines()
@@ -58,14 +60,20 @@ def test_the_last_stage_installs_nothing() -> None:
 
 
 def test_user_and_directory_are_those_of_the_task() -> None:
-    """The task definition names the user by number and mounts a volume on the directory."""
+    """The task definition names the user by number and mounts a volume on each directory.
+
+    Docker gives a new volume the owner of what it covers: both are there, and the user's.
+    """
     module = (ROOT / "terraform" / "modules" / "service" / "main.tf").read_text("utf-8")
     user = re.findall(r'^\s*user\s*= "(.+)"', module, re.MULTILINE)
     work_dir = re.findall(r'^\s*work_dir\s*= "(.+)"', module, re.MULTILINE)
 
     assert words_of("USER") == user
     assert re.findall(r"POLLER_WORK_DIR=(\S+)", DOCKERFILE) == work_dir
-    assert f"install --directory --owner=10001 --group=10001 {work_dir[0]}" in words_of("RUN")[0]
+    bundles = f"{work_dir[0]}/{CACHE}"
+    install = f"install --directory --owner=10001 --group=10001 {work_dir[0]} {bundles}"
+    assert install in words_of("RUN")[0]
+    assert f'"containerPath": ${{jsonencode("${{work_dir}}/{CACHE}")}}' in TASK
 
 
 def test_the_health_check_needs_no_shell_and_no_curl() -> None:

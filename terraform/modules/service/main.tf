@@ -35,7 +35,7 @@ locals {
     image              = var.image
     task_role_arn      = aws_iam_role.task.arn
     execution_role_arn = aws_iam_role.execution.arn
-    # As the image has them: its user, and a directory that this user owns.
+    # As the image has them: its user, and a directory that this user owns, as `poller-bundles` in it.
     user        = "10001:10001"
     work_dir    = "/var/lib/poller"
     environment = local.environment
@@ -201,8 +201,9 @@ resource "aws_ecs_task_definition" "this" {
       name = volume.value.name
 
       docker_volume_configuration {
-        scope  = volume.value.dockerVolumeConfiguration.scope
-        driver = volume.value.dockerVolumeConfiguration.driver
+        scope         = volume.value.dockerVolumeConfiguration.scope
+        autoprovision = try(volume.value.dockerVolumeConfiguration.autoprovision, null)
+        driver        = volume.value.dockerVolumeConfiguration.driver
       }
     }
   }
