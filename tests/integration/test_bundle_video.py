@@ -11,6 +11,8 @@ from tests.factories_bundle import EMBEDDER, write_bundle, write_embedder
 from tests.persons import BLUE, RED, make_people, paint, write_walk
 
 from inference.bundle import Bundle
+from inference.errors import DecodersUnavailableError
+from inference.forkserver import ForkServer
 from inference.models.loaded import Models
 from poller.cli.trial import trial
 from poller.errors import PermanentError, SettingsError
@@ -107,3 +109,19 @@ async def test_a_file_that_is_no_video_is_refused(tmp_path: Path, bundle: Bundle
 
     with pytest.raises(PermanentError, match="not_a_video"):
         await trial(bundle.root, text, "cpu", 5, as_json=True)
+
+
+async def test_no_decoder_can_be_started(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is one line, not a traceback."""
+    video = tmp_path / "walk.mp4"
+    write_walk(video)
+
+    async def refuse(_: ForkServer) -> ForkServer:
+        raise DecodersUnavailableError("no process can be started")
+
+    monkeypatch.setattr(ForkServer, "__aenter__", refuse)
+
+    with pytest.raises(SettingsError, match="decoders cannot be started: no process"):
+        await trial(bundle.root, video, "cpu", 5, as_json=True)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from inference.bundle import read_bundle
 from inference.decode import Decoding, Limits, Request
-from inference.errors import DecoderFailedError, VideoRejectedError
+from inference.errors import DecoderFailedError, DecodersUnavailableError, VideoRejectedError
 from inference.events import Embedding, Event
 from inference.forkserver import ForkServer
 from inference.frames import FrameBatch
@@ -48,7 +48,7 @@ async def trial(path: Path, video: Path, device: str, fps: float, *, as_json: bo
     """Show the persons that a bundle finds in a video; nothing is stored. Returns the exit code.
 
     Raises:
-        SettingsError: the bundle cannot be used.
+        SettingsError: the bundle cannot be used, or no decoder can be started.
         PermanentError: the video cannot be analysed.
     """
     try:
@@ -64,6 +64,8 @@ async def trial(path: Path, video: Path, device: str, fps: float, *, as_json: bo
         outcome = await _run(models, Persons(tracker, bundle.title), video, fps)
     except (VideoRejectedError, DecoderFailedError) as error:
         raise PermanentError(error.reason, error.detail) from error
+    except DecodersUnavailableError as error:
+        raise SettingsError([f"decoders cannot be started: {error}"]) from error
     if as_json:
         sys.stdout.write(json.dumps(_document(outcome), indent=2) + "\n")
     else:
