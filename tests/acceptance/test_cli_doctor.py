@@ -18,7 +18,7 @@ def test_doctor_finds_everything_in_order(settings_env: dict[str, str]) -> None:
         ("✓", name)
         for name in (
             "settings", "queue", "dlq", "raw bucket", "results bucket", "database", "pgvector",
-            "work dir", "device", "decoder", "cage", "http",
+            "work dir", "model", "device", "decoder", "cage", "http",
         )
     ]  # fmt: skip
     assert "24 frames" in examined.stdout
@@ -34,14 +34,15 @@ def test_doctor_names_all_that_is_wrong(settings_env: dict[str, str]) -> None:
         "CUDA_VISIBLE_DEVICES": "",
         "POLLER_DECODER_MEMORY_BYTES": "1MB",
         "POLLER_WORK_DIR": "/no/such/directory",
+        "POLLER_MODEL": "/no/such/bundle",
     }
 
     examined = run_poller(settings_env | wrong, "doctor")
 
     assert examined.returncode == 1
     assert set(re.findall(r"^✗ ([a-z ]+): ", examined.stdout, re.MULTILINE)) == {
-        "raw bucket", "results bucket", "database", "pgvector", "work dir", "device",
-        "decoder",
+        "raw bucket", "results bucket", "database", "pgvector", "work dir", "model",
+        "device", "decoder",
     }  # fmt: skip
     assert "✓ queue: " in examined.stdout
     assert "✗ device: it does not start: no CUDA device\n" in examined.stdout

@@ -27,6 +27,7 @@ from inference.forkserver import ForkServer
 from inference.frames import FrameBatch
 from inference.samples import write_video
 from inference.slabs import Slabs
+from poller.bundles import BUILTIN, obtain_bundle
 from poller.cli.access import database_url, open_objects, open_queues
 from poller.cli.typed import as_typed
 from poller.errors import PermanentError, RetryableError, SettingsError, UnavailableError
@@ -34,6 +35,7 @@ from poller.gallery import PROBE_KEY
 from poller.postgres import migrations
 from poller.postgres.pool import connect
 from poller.settings import Settings, find_unknown, load, require
+from poller.workspace import open_workspace
 
 Check = Callable[[Settings], Awaitable[str]]
 """Returns what is there, or raises what is wrong."""
@@ -170,6 +172,15 @@ async def check_device(settings: Settings) -> str:
     return f"POLLER_DEVICE={settings.device} is {device.name}"
 
 
+async def check_model(settings: Settings) -> str:
+    """The bundle that `POLLER_MODEL` names verifies; one in S3 is fetched as at the start."""
+    if settings.model == BUILTIN:
+        return "the built-in analysis"
+    with open_workspace(settings.work_dir):  # refuses a directory that is not there
+        bundle = await obtain_bundle(settings.model, settings.work_dir)
+    return "" if bundle is None else bundle.title
+
+
 async def check_decoder(settings: Settings) -> str:
     """A clip that is made on the spot is decoded in a process of its own, within its limits."""
     limits = Limits(
@@ -258,6 +269,7 @@ CHECKS: dict[str, Check] = {
     "database": check_database,
     "pgvector": check_pgvector,
     "work dir": check_work_dir,
+    "model": check_model,
     "device": check_device,
     "decoder": check_decoder,
     "cage": check_cage,
