@@ -67,6 +67,9 @@ MODEL_ROOM = Counter(
     "poller_model_batch_room_total", "Frames that these batches had room for, filled or not"
 )
 DEVICE_RESTARTS = Counter("poller_device_restarts_total", "Restarts of the device process")
+DECODER_SERVER_RESTARTS = Counter(
+    "poller_decoder_server_restarts_total", "Restarts of the process that decoders are forked from"
+)
 EVENTS_STORED = Counter("poller_events_stored_total", "Timeline events committed", ["event_type"])
 EMBEDDINGS_STORED = Counter("poller_embeddings_stored_total", "Embedding vectors committed")
 ERRORS = Counter("poller_errors_total", "Errors by kind", ["kind"])

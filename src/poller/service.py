@@ -20,7 +20,7 @@ from inference.errors import DecodersUnavailableError, DeviceFaultError, ModelRe
 from inference.events import pipeline_of
 from inference.forkserver import ForkServer
 from inference.thumbnails import Photographer
-from poller import ecs, health, imds, logs, s3, sqs
+from poller import ecs, health, imds, logs, metrics, s3, sqs
 from poller.bundles import obtain_bundle
 from poller.consumer import Consumer, Intake
 from poller.errors import SettingsError, UnavailableError
@@ -191,6 +191,8 @@ async def _started_device(settings: Settings, bundle: Bundle | None) -> AsyncIte
 async def _started_server() -> AsyncIterator[ForkServer]:
     def note(event: str, detail: str) -> None:
         log.warning(event, detail=detail)
+        if event == "decoder.server_restarted":
+            metrics.DECODER_SERVER_RESTARTS.inc()
 
     async with ForkServer(note) as server:
         try:
