@@ -147,6 +147,7 @@ class _Desk:
             return
         frames = [(request, at) for at in range(len(request.pts_ms))]
         self.batcher.add(request.video, frames, time.monotonic())
+        self._begin([])  # while they wait, nothing that ends this process is their doing
 
     def _look(self, models: Models) -> None:
         batch = self.batcher.take(self.batch_size, alone=self.alone_batches > 0)
@@ -199,6 +200,7 @@ def main(arguments: Sequence[str]) -> None:
     stdout = take_stdout()
     torch.set_num_threads(order.threads)
     engine = Engine(order.device)
+    engine.warm()
     title, models = _load(order, engine.device)
     batcher: Batcher[tuple[_Request, int]] = Batcher(order.batch_wait_ms / 1000)
     with socket.socket(fileno=int(arguments[1])) as descriptors, FileIO(0, "rb") as stdin:

@@ -97,6 +97,11 @@ class Engine:
         self._chunk = 4 if self.device.type == "cpu" else 64
         self.feed = Feed(self.device)
 
+    def warm(self) -> None:
+        """Measure something, so that a device which cannot compute fails before it gets a video."""
+        frames = np.zeros((self._chunk, 144, LONG_SIDE, 3), np.uint8)
+        self.features(self.open(), frames, np.arange(self._chunk, dtype=np.float64))
+
     def open(self, carry: Arrays | None = None) -> Carry:
         """The state before a video's first frame, or before the one that `carry` was kept for."""
         return Carry.from_arrays(carry or {}, self.device)

@@ -46,15 +46,23 @@ class _Server:
                     )
                     if not request:
                         return
-                    if len(descriptors) == 1:  # whether anybody is there
-                        os.write(descriptors[0], b"yes\n")
-                        os.close(descriptors[0])
-                    else:
-                        self._fork(request, descriptors)
+                    self._take(request, descriptors)
                 elif isinstance(key.fileobj, socket.socket):
                     self._kill(key.fileobj, key.data)
                 else:
                     self._reap(key.fd, *key.data)
+
+    def _take(self, request: bytes, descriptors: Sequence[int]) -> None:
+        match len(descriptors):
+            case 1:  # somebody asks whether anybody is there, or has asked and gone
+                with suppress(OSError):
+                    os.write(descriptors[0], b"yes\n")
+                os.close(descriptors[0])
+            case 5:
+                self._fork(request, descriptors)
+            case _:  # some were lost, for want of room for them: who asked sees all of them closed
+                for descriptor in descriptors:
+                    os.close(descriptor)
 
     def _fork(self, request: bytes, descriptors: Sequence[int]) -> None:
         parent, tether = os.getpid(), socket.socket(fileno=descriptors[-1])

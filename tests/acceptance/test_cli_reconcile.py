@@ -113,8 +113,11 @@ async def test_reconcile_wants_a_migrated_database(
 ) -> None:
     """One of the version before is told in a line; with its rows it is brought up to date."""
     await store_analysis(database)
-    await database.execute("ALTER TABLE videos DROP COLUMN resent_at")
-    await database.execute("UPDATE alembic_version SET version_num = '0001'")
+    await database.execute(
+        "DROP VIEW latest_analyses; ALTER TABLE analyses DROP COLUMN cpu_seconds,"
+        " DROP COLUMN device_seconds, DROP COLUMN frames_skipped, DROP COLUMN cost_from_ms;"
+        " UPDATE alembic_version SET version_num = '0002'"
+    )
 
     refused = run_poller(settings_env, "reconcile")
     run_poller(settings_env, "migrate")

@@ -4,6 +4,9 @@ import asyncio
 import os
 import select
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +118,7 @@ async def test_the_server_is_killed(tmp_path: Path) -> None:
 
     assert failed.value.reason == "decoder_crashed"
     assert frames == [240, 240]
-    assert told == [("decoder.server_restarted", "it ended with -9")]
+    assert [name for name, _ in told] == ["decoder.server_restarted"]
     assert server.restarts == 1
     slabs.close()
 
@@ -272,3 +275,31 @@ async def test_a_decoder_that_cannot_be_killed(
     assert server.restarts == 0
     slabs.close()
     more.close()
+
+
+def test_a_question_whose_asker_has_gone() -> None:
+    """Nobody reads the answer, or descriptors were lost on the way: the server goes on."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    start = "import sys; from inference.forkserver_main import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", start, str(os.getpid()), str(theirs.fileno())]
+    with (
+        ours,
+        subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=[theirs.fileno()]) as server,
+    ):
+        theirs.close()
+        assert server.stdout is not None
+        server.stdout.readline()
+        gone, deaf = os.pipe()
+        os.close(gone)
+        answer, question = os.pipe()
+
+        socket.send_fds(ours, [b"?"], [deaf])
+        socket.send_fds(ours, [b"{}"], [deaf, deaf])
+        socket.send_fds(ours, [b"?"], [question])
+        os.close(question)
+
+        assert os.read(answer, 16) == b"yes\n"
+        os.close(answer)
+        os.close(deaf)
+        ours.close()
+        assert server.wait(30) == 0
