@@ -44,12 +44,13 @@ class Moment:
 
 
 def plan_moments(events: Sequence[Event]) -> dict[int, Moment]:
-    """When to show each event, by its number in `events`; at most `MAX_PICTURES` of them.
+    """When to show each event, by its number in `events`; at most `MAX_PICTURES`, persons first.
 
     A person is shown where the detector was surest of it, another event about its middle.
     A `decode_gap` has nothing to show.
     """
     wanted = [at for at, event in enumerate(events) if event.event_type != _PICTURELESS]
+    wanted.sort(key=lambda at: events[at].event_type != "person")
     return {at: _moment(events[at]) for at in wanted[:MAX_PICTURES]}
 
 

@@ -47,6 +47,8 @@ async def _announce(
     try:
         await objects.head(video.bucket, video.object_key)
     except (PermanentError, RetryableError):
+        if not dry_run:  # looked at: what comes after it in the list has its turn, too
+            await upkeep.mark(video)
         return Fate.UNREADABLE
     if dry_run:
         return Fate.SENT

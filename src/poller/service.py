@@ -106,7 +106,7 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
             Results(work_pool),
             workspace,
             Limits(settings.max_video_bytes, settings.max_attempts),
-            _gallery(settings, objects, server, pipeline),
+            await _checked_gallery(settings, objects, server, pipeline),
         ),
         Settlement(queue, dead_letters),
         Intake(
@@ -224,13 +224,16 @@ def _decode_limits(settings: Settings) -> DecodeLimits:
     )
 
 
-def _gallery(
+async def _checked_gallery(
     settings: Settings, objects: Objects, server: ForkServer, pipeline: str
 ) -> Gallery | None:
+    """Better no start than to find out after the first video's work that nothing can be written."""
     if settings.results_bucket is None:
         return None
     photographer = Photographer(server, _decode_limits(settings))
-    return Gallery(objects, settings.results_bucket, photographer, pipeline)
+    gallery = Gallery(objects, settings.results_bucket, photographer, pipeline)
+    await gallery.check()
+    return gallery
 
 
 def _stop_on_signal(consumer: Consumer) -> None:

@@ -1,5 +1,6 @@
 """The service with a results bucket: pictures and a file beside the rows."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -35,3 +36,14 @@ async def test_each_event_has_its_picture(
     assert [event["thumbnail_key"] for event in result["events"]] == [
         row["thumbnail_key"] for row in rows
     ]
+
+
+async def test_a_results_bucket_that_is_not_there(settings_env: dict[str, str]) -> None:
+    """Found out at the start, not after the first video's work."""
+    async with running(settings_env, results_bucket="there-is-none-of-this-name") as service:
+        async with asyncio.timeout(60):
+            status = await service.process.wait()
+        await service.stop()
+
+    assert status == 1
+    assert "s3://there-is-none-of-this-name cannot be written to" in service.lines[-1]["event"]

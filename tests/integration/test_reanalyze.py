@@ -127,6 +127,9 @@ async def test_only_what_has_results_is_announced(
     expected = [("a.mp4", "SENT"), ("gone.mp4", "UNREADABLE"), ("z.mp4", "SENT")]
     assert sorted(fates) == expected
     assert await again.sent() == ["a.mp4", "z.mp4"]
+    # Those that are gone do not stand in the way of others: they are looked at in their turn.
+    gone = await database.fetchval("SELECT resent_at FROM videos WHERE object_key = 'gone.mp4'")
+    assert gone is not None
 
 
 async def test_a_dry_run_sends_nothing(

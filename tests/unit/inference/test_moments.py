@@ -29,6 +29,17 @@ def test_no_more_pictures_than_are_allowed() -> None:
     assert list(plan_moments(events)) == list(range(MAX_PICTURES))
 
 
+def test_persons_are_shown_before_all_else() -> None:
+    """Also those that come when the pictures are used up."""
+    events = [Event("motion", n, n + 1) for n in range(MAX_PICTURES)]
+    events.append(Event("person", 9000, 9500, best_ms=9100.0))
+
+    moments = plan_moments(events)
+
+    assert MAX_PICTURES in moments
+    assert len(moments) == MAX_PICTURES
+
+
 @pytest.mark.parametrize(
     ("moment", "pts_ms", "chosen"),
     [
