@@ -145,6 +145,11 @@ class Settings(BaseSettings):
                 f"{RELEASE_SECONDS:g} more than "
                 f"POLLER_WAIT_TIME_SECONDS ({self.wait_time_seconds}): the open poll is awaited"
             )
+        if self.results_bucket in (self.raw_bucket, *self.allowed_buckets) and self.results_bucket:
+            lines.append(
+                f"POLLER_RESULTS_BUCKET ({self.results_bucket}) must be a bucket of its own: "
+                "results among the uploads would be announced as uploads"
+            )
         if lines:
             raise SettingsError(lines)
         return self

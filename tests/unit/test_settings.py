@@ -23,6 +23,11 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) 
         ({"heartbeat_seconds": "91"}, "POLLER_HEARTBEAT_SECONDS (91) must be below"),
         ({"visibility_seconds": "119"}, "POLLER_VISIBILITY_SECONDS (119) must be at least"),
         ({"drain_seconds": "31"}, "POLLER_DRAIN_SECONDS (31) must be at least 12 more"),
+        ({"results_bucket": "b", "raw_bucket": "b"}, "POLLER_RESULTS_BUCKET (b) must be a bucket"),
+        (
+            {"results_bucket": "b", "allowed_buckets": "a,b"},
+            "POLLER_RESULTS_BUCKET (b) must be a bucket of its own",
+        ),
         ({"sample_fps": "0"}, "POLLER_SAMPLE_FPS: must be `all`"),
         ({"sample_fps": "often"}, "POLLER_SAMPLE_FPS: must be `all`"),
         ({"sample_fps": "1001"}, "POLLER_SAMPLE_FPS: must be `all`"),

@@ -52,7 +52,7 @@ _SHOWS = {
     "motion": "a ball that crosses a still room from 3 to 7 s",
     "variable": "frames at changing intervals: times are read, not counted",
     "late": "a transport stream whose clock begins at 10 s: its times are kept",
-    "damaged": "the five scenes, with the pictures from 4 to 5 s destroyed",
+    "damaged": "the five scenes, with the pictures from 4 to 5 s destroyed, a cut among them",
     "not_a_video": "a letter with a video's name: refused, once, with the reason",
 }
 
@@ -263,7 +263,8 @@ def _conclude(
     done = sum(row["state"] == "done" for row in outcome.latest.values())
     console.print(f"{len(uploads)} uploads, each announced by S3 and by the application")
     console.print(
-        f"{done} analysed, once each; {outcome.duplicates} duplicate announcements counted"
+        f"{done} analysed, once each;"
+        f" {outcome.duplicates} duplicate announcements counted, one of each upload"
     )
     for letter in outcome.letters:
         console.print(f"in the DLQ: {letter.texts.get('reason')}: {letter.texts.get('detail')}")

@@ -94,8 +94,12 @@ def neighbours(title: str, rows: Sequence[Row], names: Mapping[int, str]) -> Tab
 
 def moments(title: str, rows: Sequence[Row]) -> Table:
     """Rows of `nearest_moments`."""
-    table = Table("video", "id", "start", "end", "uploaded", title=title, title_justify="left")
-    table.add_column("score", justify="right")
+    table = Table(title=title, title_justify="left")
+    table.add_column("video", overflow="fold")  # cut off, they would all look alike
+    for name in ("id", "start", "end"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("uploaded")
+    table.add_column("score", justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             Text(f"s3://{row['bucket']}/{row['object_key']}"),
