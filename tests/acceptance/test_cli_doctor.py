@@ -28,7 +28,7 @@ def test_doctor_names_all_that_is_wrong(settings_env: dict[str, str]) -> None:
     """What is missing has its own mark, whatever else is wrong; exit 1."""
     wrong = {
         "POLLER_RAW_BUCKET": "no-such-bucket-here",
-        "POLLER_RESULTS_BUCKET": "no-such-bucket-here",
+        "POLLER_RESULTS_BUCKET": "no-such-bucket-either",
         "POLLER_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/d",
         "POLLER_DEVICE": "cuda",
         "CUDA_VISIBLE_DEVICES": "",
