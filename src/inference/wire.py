@@ -66,7 +66,7 @@ class DeviceOrder:
     """Directory of the models' bundle; None: what is built in, alone."""
     batch_size: int | None = None
     """Frames in one batch of the models; None: what suits the device."""
-    batch_wait_ms: float = 20.0
+    batch_wait_ms: float = 15.0
     """How long a frame may wait for others to fill its batch."""
     alone_batches: int = 0
     """So many batches at first are of one video each: another fault must find its video."""

@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where torch runs")
     batch_size: int = Field(32, ge=1, le=1024, description="frames in one batch")
     batch_wait_ms: float = Field(
-        20, ge=0, description="longest wait of a frame for its batch of a bundle's models, ms"
+        15, ge=0, description="longest wait of a frame for its batch of a bundle's models, ms"
     )
     lease_seconds: float = Field(90, gt=0, description="how long a claim holds without a beat, s")
     heartbeat_seconds: float = Field(30, gt=0, description="time between heartbeats, s")
