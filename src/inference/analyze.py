@@ -4,18 +4,10 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from inference.checkpoint import (
-    Journal,
-    Measured,
-    NoJournal,
-    Past,
-    Stretch,
-    read_past,
-    write_part,
-)
+from inference.checkpoint import Journal, Measured, NoJournal, Past, read_past
 from inference.decode import Decoding, Limits, Request
 from inference.device import Device, DeviceVideo
 from inference.errors import DecoderFailedError, DeviceFaultError
@@ -23,7 +15,9 @@ from inference.events import Results, pipeline_of
 from inference.forkserver import ForkServer
 from inference.frames import FrameBatch, Gap, VideoInfo
 from inference.manifest import Manifest
+from inference.people import TrackVectors
 from inference.persons import Persons
+from inference.recording import Recording
 from inference.slabs import Slabs
 from inference.timeline import Timeline
 from inference.tracks import Tracker
@@ -181,9 +175,9 @@ class Analyzer:
                 raise _MisfitError
             video = await stack.enter_async_context(self._device.open(slabs, past.carry))
             timeline = self._timeline(opened.info.fps)
-            log = _Log(journal, self._settings, self._checkpoint_seconds, past.count)
-            log.stretch.tolerant = request.tolerant or opened.backend == "tolerant"
-            run = _Run(decoding, video, timeline, log, on_progress, past.position_ms)
+            recording = Recording(journal, self._settings, self._checkpoint_seconds, past.count)
+            recording.stretch.tolerant = request.tolerant or opened.backend == "tolerant"
+            run = _Run(decoding, video, timeline, recording, on_progress, past.position_ms)
             await past.repeat(run.take)
             return await run.complete()
 
@@ -204,40 +198,11 @@ class Analyzer:
     @property
     def _settings(self) -> str:
         """What must be the same for one run to go on from another's checkpoint."""
-        return f"{pipeline_of(self._model)}, {self._sample_fps} fps, parts-3"
+        return f"{pipeline_of(self._model)}, {self._sample_fps} fps, parts-4"
 
 
 class _MisfitError(Exception):
-    """The past is of frames of another size, whoever wrote it down."""
-
-
-@dataclass(slots=True)
-class _Log:
-    """Collects what is measured and cuts it into parts."""
-
-    journal: Journal
-    settings: str
-    interval_seconds: float
-    number: int
-    """Of the next part."""
-    stretch: Stretch = field(default_factory=Stretch)
-    cut_at: float = field(default_factory=time.monotonic)
-
-    @property
-    def is_due(self) -> bool:
-        return time.monotonic() - self.cut_at >= self.interval_seconds
-
-    async def cut(self, video: DeviceVideo) -> None:
-        """Write down what came since the last part, if that is any frame."""
-        if not self.stretch.count:
-            return
-        stretch = self.stretch
-        part = write_part(
-            self.number, stretch, await video.carry(), self.settings, tolerant=stretch.tolerant
-        )
-        if await self.journal.save(part):
-            self.number, self.stretch = self.number + 1, stretch.rest()
-        self.cut_at = time.monotonic()
+    """The past is of frames of another size, or of other persons, whoever wrote it down."""
 
 
 @dataclass(slots=True)
@@ -247,7 +212,7 @@ class _Run:
     decoding: Decoding
     video: DeviceVideo
     timeline: Timeline
-    log: _Log
+    recording: Recording
     on_progress: Progress
     from_ms: float | None
     frames_analyzed: int = 0
@@ -286,8 +251,8 @@ class _Run:
             # Cut off, the device would be a batch ahead of what is known here.
             self.step = asyncio.create_task(self._infer(item), name="infer")
             await asyncio.shield(self.step)
-            if self.log.is_due:
-                await self.log.cut(self.video)
+            if self.recording.is_due:
+                await self.recording.cut(self.video, self.timeline)
 
     async def _leave(self) -> None:
         """Write a last checkpoint, if that can be done at once."""
@@ -295,7 +260,7 @@ class _Run:
             async with asyncio.timeout(LEAVE_SECONDS):
                 if self.step is not None:
                     await self.step
-                await self.log.cut(self.video)
+                await self.recording.cut(self.video, self.timeline)
 
     async def _infer(self, batch: FrameBatch) -> None:
         start = time.monotonic()
@@ -308,12 +273,16 @@ class _Run:
 
     def _note(self, item: Measured | Gap) -> None:
         self.take(item)
-        self.log.stretch.add(item)
+        self.recording.add(item)
 
-    def take(self, item: Measured | Gap) -> None:
+    def take(self, item: Measured | Gap | TrackVectors) -> None:
         """Give to the timeline what was measured, now or by an earlier run."""
         if isinstance(item, Gap):
             self.timeline.gap(item)
+            return
+        if isinstance(item, TrackVectors):
+            if not self.timeline.restore(item):
+                raise _MisfitError
             return
         if self.start_ms is None:
             self.start_ms = float(item.pts_ms[0])

@@ -6,6 +6,7 @@ listed with its SHA-256 in `bundle.toml`, none of them can hold code, and no pat
 
 import hashlib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -41,8 +42,8 @@ class Bundle:
         return self.root / model
 
     def size_bytes(self, model: str) -> int:
-        """Size of a model's weights on the disk."""
-        return sum(path.stat().st_size for path in self.directory(model).rglob("*.safetensors"))
+        """Size of a model's weights in float32, as which they are loaded; at least on the disk."""
+        return sum(map(_loaded_bytes, self.directory(model).rglob("*.safetensors")))
 
 
 def read_bundle(root: Path) -> Bundle:
@@ -233,6 +234,23 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise BundleError(f"{name}: is not a JSON object")
     return document
+
+
+def _loaded_bytes(path: Path) -> int:
+    """Of a file of safetensors; where it is none, the file's own, and its loader says what it is.
+
+    Its header gives each tensor's shape (https://huggingface.co/docs/safetensors).
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(min(length, _CONFIG_BYTES))
+    try:
+        tensors = [each for name, each in json.loads(header).items() if name != "__metadata__"]
+        numbers = int(sum(math.prod(each["shape"]) for each in tensors))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return size
+    return max(size, 4 * numbers)
 
 
 def _labels_wanted(part: str, manifest: Manifest) -> list[str]:

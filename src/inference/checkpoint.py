@@ -15,10 +15,12 @@ import numpy.typing as npt
 from inference.carry import measure_carry
 from inference.features import DESCRIPTOR_SIZE, FrameFeatures
 from inference.frames import Gap
+from inference.people import TrackVectors
 from inference.sights import Sights
 from inference.wire import Arrays, WireError, pack, read_arrays, unpack_header
 
 _SLICE_FRAMES = 256
+_NUMBERS, _SUMS = "track_numbers", "track_sums"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,16 @@ class Journal(Protocol):
         ...
 
     async def save(self, part: Part) -> bool:
-        """Keep a part; False if that was not possible now, which loses nothing but time."""
+        """Keep a part; False if that was not possible now, which loses nothing but time.
+
+        Raises:
+            JournalFullError: this part and those behind it are more than can be kept.
+        """
         ...
+
+
+class JournalFullError(Exception):
+    """A journal keeps no more of this video than it has."""
 
 
 class NoJournal:
@@ -67,6 +77,21 @@ class Measured(NamedTuple):
     sights: Sights | None = None
     """What the models of a bundle saw; None without a bundle."""
 
+    def lean(self) -> "Measured":
+        """What a part holds of it: of persons' vectors, the sums of their tracks must do."""
+        return self if self.sights is None else self._replace(sights=self.sights.without_vectors())
+
+    @property
+    def size_bytes(self) -> int:
+        """About as much as it takes in a part."""
+        features = self.features.to_arrays()
+        described = int(np.count_nonzero(self.features.described))
+        vectors = described * features.pop("descriptor")[:1].nbytes
+        seen = {} if self.sights is None else self.sights.to_arrays()
+        return vectors + sum(
+            each.nbytes for each in (self.pts_ms, *features.values(), *seen.values())
+        )
+
 
 @dataclass(slots=True)
 class Stretch:
@@ -76,6 +101,8 @@ class Stretch:
     gaps: list[tuple[int, Gap]] = field(default_factory=list)
     """Each with the number of frames of this stretch that came before it."""
     count: int = 0
+    size_bytes: int = 0
+    """About as much as it takes in a part."""
     tolerant: bool = False
     """Damage was met here or before."""
 
@@ -90,8 +117,14 @@ class Stretch:
             self.tolerant = True
             self.gaps.append((self.count, item))
         else:
-            self.frames.append(item)
+            self.frames.append(item.lean())
             self.count += len(item.pts_ms)
+            self.size_bytes += self.frames[-1].size_bytes
+
+    @property
+    def start_ms(self) -> float:
+        """Presentation time of the first frame; raises IndexError if there is none."""
+        return float(self.frames[0].pts_ms[0])
 
     @property
     def position_ms(self) -> float:
@@ -108,6 +141,8 @@ class Recorded:
     sights: Sights | None
     gaps: list[tuple[int, Gap]]
     tolerant: bool
+    tracks: TrackVectors | None = None
+    """Of the tracks that were seen in it, as of its last frame; None without persons."""
 
     @property
     def position_ms(self) -> float:
@@ -142,12 +177,17 @@ class Recorded:
 
 
 def write_part(
-    number: int, stretch: Stretch, carry: Arrays, settings: str, *, tolerant: bool
+    number: int,
+    stretch: Stretch,
+    carry: Arrays,
+    settings: str,
+    *,
+    tracks: TrackVectors | None = None,
 ) -> Part:
     """Encode a stretch of at least one frame; `settings` says under which it was measured.
 
-    `tolerant` says that damage was met: who goes on must look for more of it. Gaps behind the last
-    frame are left out, because they will be met again.
+    `tracks` are those that were seen in it. Gaps behind the last frame are left out, because they
+    will be met again.
     """
     pts_ms = np.concatenate([each.pts_ms for each in stretch.frames])
     arrays = FrameFeatures.join([each.features for each in stretch.frames]).to_arrays()
@@ -160,11 +200,20 @@ def write_part(
     ]
     seen = [each.sights for each in stretch.frames if each.sights is not None]
     sights = Sights.join(seen).to_arrays() if seen else {}
-    header = {"settings": settings, "gaps": gaps, "tolerant": tolerant, "sights": list(sights)}
+    summed: dict[str, npt.NDArray[Any]] = {}
+    if tracks is not None:
+        summed = {_NUMBERS: tracks.numbers, _SUMS: tracks.sums}
+    header = {
+        "settings": settings,
+        "gaps": gaps,
+        "tolerant": stretch.tolerant,
+        "sights": list(sights),
+        "tracks": list(summed),
+    }
     return Part(
         number,
         stretch.position_ms,
-        b"".join(pack(header, {"pts_ms": pts_ms, **arrays, **sights})),
+        b"".join(pack(header, {"pts_ms": pts_ms, **arrays, **sights, **summed})),
         b"".join(pack({}, carry)),
     )
 
@@ -183,7 +232,9 @@ def read_stretch(part: Part, settings: str) -> Recorded | None:
     sights = Sights.from_arrays(seen) if seen else None
     if sights is not None and len(sights) != len(arrays["pts_ms"]):
         raise ValueError(f"{len(sights)} frames were seen, not {len(arrays['pts_ms'])}")
-    recorded = Recorded(arrays, sights, gaps, header["tolerant"])
+    summed = {name: arrays.pop(name) for name in header["tracks"]}
+    tracks = TrackVectors(summed[_NUMBERS], summed[_SUMS]) if summed else None
+    recorded = Recorded(arrays, sights, gaps, header["tolerant"], tracks)
     counts = dict.fromkeys(arrays, len(arrays["pts_ms"]))
     counts["descriptor"] = int(np.count_nonzero(arrays["described"]))
     if counts != {name: len(array) for name, array in arrays.items()}:
@@ -220,12 +271,18 @@ class Past:
         """Whether it was measured on frames of this size."""
         return not self.carry or measure_carry(self.carry) == (height, width)
 
-    async def repeat(self, take: Callable[[Measured | Gap], None]) -> None:
-        """Give everything to `take`, once; others get their turn in between."""
+    async def repeat(self, take: Callable[[Measured | Gap | TrackVectors], None]) -> None:
+        """Give everything to `take`, once; others get their turn in between.
+
+        What the vectors of tracks add up to comes behind the frames that they were seen in.
+        """
         while self.stretches:
-            for item in self.stretches.pop(0).items():
+            stretch = self.stretches.pop(0)
+            for item in stretch.items():
                 take(item)
                 await asyncio.sleep(0)
+            if stretch.tracks is not None:
+                take(stretch.tracks)
 
 
 async def read_past(journal: Journal, settings: str) -> Past:
@@ -234,11 +291,10 @@ async def read_past(journal: Journal, settings: str) -> Past:
     stretches: list[Recorded] = []
     try:
         for part in parts:
-            stretch = read_stretch(part, settings)
+            stretch = await asyncio.to_thread(read_stretch, part, settings)
             if stretch is None:
                 return Past()
             stretches.append(stretch)
-            await asyncio.sleep(0)
         if not stretches:
             return Past()
         carry, last = read_carry(parts[-1]), stretches[-1]

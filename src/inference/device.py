@@ -25,6 +25,10 @@ from inference.wire import Arrays, DeviceOrder, WireError
 _ALONE_BATCHES = 100
 """After a fault: so many batches show that it was not one video that caused it."""
 
+SILENCE_SECONDS = 120.0
+"""So long a device that is asked may say nothing."""
+_CLOSED = "the device is closed"
+
 
 @dataclass(frozen=True, slots=True)
 class Inferred:
@@ -45,10 +49,10 @@ class Device:
         device: str = "auto",
         *,
         threads: int = 1,
-        infer_seconds: float = 120.0,
+        infer_seconds: float = SILENCE_SECONDS,
         bundle: Path | None = None,
         batch_size: int | None = None,
-        batch_wait_ms: float = 20.0,
+        batch_wait_ms: float = 15.0,
     ) -> None:
         """`device` is `auto`, `cpu` or `cuda`; `threads` is how many torch may use.
 
@@ -67,6 +71,8 @@ class Device:
         self._batch_wait_ms = batch_wait_ms
         self._numbers = count()
         self._starting = asyncio.Lock()
+        self._start: asyncio.Task[Run] | None = None
+        self._is_closed = False
         self._run: Run | None = None
         self._reader: asyncio.Task[None] | None = None
         self.name = ""
@@ -105,9 +111,15 @@ class Device:
         await self._living()
 
     async def close(self) -> None:
-        """Kill the process; whoever still waits gets a DeviceFaultError."""
+        """Kill the process, for good; whoever still waits gets a DeviceFaultError.
+
+        One that is still starting is not waited for.
+        """
+        self._is_closed = True
+        if self._start is not None:
+            self._start.cancel()
         async with self._starting:
-            await self._bury(DeviceFaultError("the device is closed"))
+            await self._bury(DeviceFaultError(_CLOSED))
 
     @asynccontextmanager
     async def open(self, slabs: Slabs, carry: Arrays | None = None) -> AsyncIterator["DeviceVideo"]:
@@ -175,11 +187,28 @@ class Device:
 
     async def _living(self) -> Run:
         async with self._starting:
+            if self._is_closed:
+                raise DeviceFaultError(_CLOSED)
             if self._run is None or self._run.fault is not None:
                 await self._bury(DeviceFaultError("the device is replaced"))
-                self._run = await self._start()
+                self._run = await self._started()
                 self._reader = asyncio.create_task(self._read(self._run), name="device.read")
             return self._run
+
+    async def _started(self) -> Run:
+        """Start a process, in a task that `close` may cancel."""
+        start = self._start = asyncio.create_task(self._begin(), name="device.start")
+        try:
+            return await start
+        except asyncio.CancelledError:
+            if not (start.cancelled() or start.exception()):  # it came too late for that
+                await start.result().close()
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise DeviceFaultError(_CLOSED) from None
+        finally:
+            self._start = None
 
     async def _bury(self, fault: DeviceFaultError) -> None:
         run, reader = self._run, self._reader
@@ -191,7 +220,7 @@ class Device:
         await asyncio.wait([reader])
         await run.close()
 
-    async def _start(self) -> Run:
+    async def _begin(self) -> Run:
         self.starts += 1
         order = DeviceOrder(
             self._device,

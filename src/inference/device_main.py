@@ -28,6 +28,9 @@ from inference.sights import Sight
 from inference.slabs import Slabs
 from inference.wire import Arrays, DeviceOrder, pack, read_arrays, unpack_header
 
+_SIGN_SECONDS = 0.1
+"""So often a batch that takes long shows that it is worked on."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Video:
@@ -78,6 +81,7 @@ class _Desk:
     arrived: deque[_Request] = field(default_factory=deque)
     """What is still to be measured."""
     at_work: list[int] = field(default_factory=list)
+    said_at: float = 0.0
 
     @property
     def batch_size(self) -> int:
@@ -185,8 +189,14 @@ class _Desk:
             self.at_work = requests
             self.say({"kind": "work", "ids": requests, "frames": frames}, {})
 
+    def go_on(self) -> None:
+        """Say now and then that the same work goes on, because only silence is a fault."""
+        if time.monotonic() - self.said_at >= _SIGN_SECONDS:
+            self.say({"kind": "work", "ids": self.at_work, "frames": 0}, {})
+
     def say(self, header: Mapping[str, object], arrays: Arrays) -> None:
         self.stdout.write(b"".join(pack(header, arrays)))
+        self.said_at = time.monotonic()
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -205,6 +215,8 @@ def main(arguments: Sequence[str]) -> None:
     batcher: Batcher[tuple[_Request, int]] = Batcher(order.batch_wait_ms / 1000)
     with socket.socket(fileno=int(arguments[1])) as descriptors, FileIO(0, "rb") as stdin:
         desk = _Desk(engine, models, batcher, order.alone_batches, descriptors, stdin, stdout)
+        if models is not None:
+            models.batch_size.on_batch = desk.go_on
         ready = {
             "kind": "ready",
             "device": str(engine.device),

@@ -16,8 +16,10 @@ from inference.wire import Arrays, DeviceOrder, WireError, pack, read_arrays, un
 
 _START_SECONDS = 180
 """Importing torch from a cold disk and waking a GPU take their time."""
-_LOAD_SECONDS = 600
-"""Reading all of a bundle twice, to verify and to load it, takes more of it."""
+LOAD_SECONDS = 420
+"""Reading all of a bundle twice, to verify and to load it, takes more of it. With the silence that
+a fault may begin with, it is less than what a video may go without progress.
+"""
 _PASSED_ON = frozenset({"PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR"})
 _TRACEBACK = "Traceback (most recent call last):\n"
 _REFUSED = "inference.manifest.BundleError: "
@@ -121,7 +123,7 @@ async def start_run(order: DeviceOrder) -> tuple[Run, dict[str, Any]]:
         stack.push_async_callback(end_child, process)
         run = Run(process, ours, stderr)
         try:
-            async with asyncio.timeout(_START_SECONDS if order.bundle is None else _LOAD_SECONDS):
+            async with asyncio.timeout(_START_SECONDS if order.bundle is None else LOAD_SECONDS):
                 header, _ = await run.receive()
         except (TimeoutError, asyncio.IncompleteReadError, WireError) as error:
             raise _why_no_start(stderr) from error

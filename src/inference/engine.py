@@ -1,7 +1,8 @@
 """Measures frames on the device: pixels in, `FrameFeatures` out."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ from inference.analyzers.difference import consecutive_difference
 from inference.features import DESCRIPTOR_SIZE, FrameFeatures
 from inference.feed import Feed
 from inference.frames import LONG_SIDE, fit
+from inference.models.batches import BatchSize, spared
 from inference.wire import Arrays
 
 BLACK_LUMA = 37
@@ -40,6 +42,16 @@ class Carry:
     background: Background | None = None
     second: int | None = None
     """The whole second of the frame before."""
+
+    def copy(self) -> Self:
+        """One that goes its own way; no tensor is ever written to."""
+        seen = self.background
+        return replace(self, background=None if seen is None else replace(seen))
+
+    def become(self, other: Self) -> None:
+        """Take the state of another."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(other, each.name))
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All of it as arrays, for a checkpoint; nothing before the first frame."""
@@ -94,13 +106,14 @@ class Engine:
         if self.device.type == "cuda" and not torch.cuda.is_available():
             raise RuntimeError("no CUDA device")
         # On a CPU the working set of a few frames stays in the cache: faster than a whole batch.
-        self._chunk = 4 if self.device.type == "cpu" else 64
+        self._chunk = BatchSize(4 if self.device.type == "cpu" else 64)
         self.feed = Feed(self.device)
 
     def warm(self) -> None:
         """Measure something, so that a device which cannot compute fails before it gets a video."""
-        frames = np.zeros((self._chunk, 144, LONG_SIDE, 3), np.uint8)
-        self.features(self.open(), frames, np.arange(self._chunk, dtype=np.float64))
+        count = self._chunk.number
+        frames = np.zeros((count, 144, LONG_SIDE, 3), np.uint8)
+        self.features(self.open(), frames, np.arange(count, dtype=np.float64))
 
     def open(self, carry: Arrays | None = None) -> Carry:
         """The state before a video's first frame, or before the one that `carry` was kept for."""
@@ -121,7 +134,10 @@ class Engine:
     def measure(
         self, carry: Carry, frames: Tensor, pts_ms: npt.NDArray[np.float64]
     ) -> FrameFeatures:
-        """Do the same with frames uint8 [N, H, W, 3] that are on the device."""
+        """Do the same with frames uint8 [N, H, W, 3] that are on the device.
+
+        What does not fit into memory is done in smaller pieces from then on.
+        """
         if not len(frames):
             raise ValueError("no frames")
         height, width = frames.shape[1:3]
@@ -132,15 +148,22 @@ class Engine:
                 f"the size changed from {tuple(carry.hsv.shape[2:])} to {(height, width)}"
             )
         with torch.inference_mode():
-            parts = [
-                self._measure(carry, _shrink(frames[at : at + self._chunk], height, width), times)
-                for at, times in self._chunks(pts_ms)
-            ]
+            parts, done = list[FrameFeatures](), 0
+            while done < len(pts_ms):
+                step = partial(self._step, carry, frames[done:], pts_ms[done:], (height, width))
+                part, after = spared(step, self._chunk, self.device)
+                carry.become(after)
+                parts.append(part)
+                done += len(part.content_score)
         return FrameFeatures.join(parts)
 
-    def _chunks(self, pts_ms: npt.NDArray[np.float64]) -> list[tuple[int, npt.NDArray[np.float64]]]:
-        size = self._chunk
-        return [(at, pts_ms[at : at + size]) for at in range(0, len(pts_ms), size)]
+    def _step(
+        self, carry: Carry, frames: Tensor, pts_ms: npt.NDArray[np.float64], size: tuple[int, int]
+    ) -> tuple[FrameFeatures, Carry]:
+        """Measure the first of these frames, and tell the carry behind them."""
+        count, after = self._chunk.number, carry.copy()
+        part = self._measure(after, _shrink(frames[:count], *size), pts_ms[:count])
+        return part, after
 
     def _measure(
         self, carry: Carry, pixels: Tensor, pts_ms: npt.NDArray[np.float64]

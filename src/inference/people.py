@@ -37,3 +37,17 @@ class Reading:
     number: float | None = None
     invalid: bool = False
     """Nothing, because what the model gave is no number."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackVectors:
+    """What the vectors of T tracks add up to, up to one frame and with it."""
+
+    numbers: npt.NDArray[np.int64]
+    """int64 [T]: the tracks' numbers."""
+    sums: npt.NDArray[np.float32]
+    """float32 [T, D]."""
+
+    def __post_init__(self) -> None:
+        if self.numbers.ndim != 1 or self.sums.ndim != 2 or len(self.numbers) != len(self.sums):
+            raise ValueError(f"{self.sums.shape} sums do not go with {self.numbers.shape} tracks")

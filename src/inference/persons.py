@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.events import Embedding, Event
-from inference.people import Detections, Reading
+from inference.people import Detections, Reading, TrackVectors
 from inference.tracks import Tracker
 
 _GROUPS = ((20, "young"), (60, "middle"))
@@ -74,10 +74,6 @@ class Persons:
         self._model = model
         self._tracks: dict[int, _Appearance] = {}
         self._visible: set[int] = set()
-        self.invalid = 0
-        """What the models gave that is no number."""
-        self.crowded = 0
-        """Detections left out of frames with too many."""
 
     def push(
         self,
@@ -87,9 +83,6 @@ class Persons:
         vectors: Vectors,
     ) -> None:
         """Take the next frame; `readings` and `vectors` are in the order of the detections."""
-        self.invalid += found.invalid
-        self.invalid += sum(each.invalid for part in readings.values() for each in part)
-        self.crowded += found.crowded
         self._close(pts_ms)
         for at, number in enumerate(self._tracker.push(pts_ms, found).tolist()):
             if number < 0:
@@ -102,6 +95,24 @@ class Persons:
             vector = vectors[at]
             if vector is not None:
                 track.vector = vector if track.vector is None else track.vector + vector
+
+    def vectors_since(self, pts_ms: float) -> TrackVectors:
+        """Tell the sums of the tracks that were seen at `pts_ms` or later."""
+        found = {
+            number: track.vector
+            for number, track in self._tracks.items()
+            if track.vector is not None and (number in self._visible or track.end_ms > pts_ms)
+        }
+        sums = np.stack(list(found.values())) if found else np.zeros((0, 0), np.float32)
+        return TrackVectors(np.array(list(found), np.int64), sums)
+
+    def restore(self, vectors: TrackVectors) -> bool:
+        """Take sums that were told after the same frames; False where those had other tracks."""
+        if not all(number in self._tracks for number in vectors.numbers.tolist()):
+            return False
+        for number, vector in zip(vectors.numbers.tolist(), vectors.sums, strict=True):
+            self._tracks[number].vector = vector.copy()  # a view would keep a whole part
+        return True
 
     def finish(self, end_ms: float) -> tuple[list[Event], list[Embedding]]:
         """All appearances by their start; `end_ms` is the end of the last frame.

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -67,7 +67,8 @@ class Sights:
     scores: npt.NDArray[np.float64]
     """float64 [P], 0..1; within a frame the best first."""
     vectors: Vector
-    """float32 [P, D]: unit vectors; zeros for none. D is 0 without an embedder."""
+    """float32 [P, D]: unit vectors; zeros for none. D is 0 without an embedder, and where the sums
+    of tracks are kept in their place."""
     framed: npt.NDArray[np.bool_]
     """bool [N]: the frame as a whole has a vector."""
     frame_vectors: Vector
@@ -76,13 +77,13 @@ class Sights:
 
     def __post_init__(self) -> None:
         frames, persons = len(self.person_count), len(self.scores)
-        size = self.vectors.shape[-1]
+        framed, size = int(np.count_nonzero(self.framed)), self.frame_vectors.shape[-1]
         shapes: dict[str, tuple[int, ...]] = {
             **dict.fromkeys(("person_count", "crowded", "invalid", "framed"), (frames,)),
             "boxes": (persons, 4),
             "scores": (persons,),
-            "vectors": (persons, size),
-            "frame_vectors": (int(np.count_nonzero(self.framed)), size),
+            "vectors": (persons, size if self.vectors.shape[-1] else 0),
+            "frame_vectors": (framed, size),
         }
         for name, array in self.to_arrays().items():
             shape = (persons,) if "." in name else shapes[name]
@@ -96,6 +97,10 @@ class Sights:
 
     def __len__(self) -> int:
         return len(self.person_count)
+
+    def without_vectors(self) -> "Sights":
+        """The same but for the persons' vectors, which are most of its bytes."""
+        return replace(self, vectors=np.zeros((len(self.scores), 0), np.float32))
 
     @classmethod
     def of(cls, seen: Sequence[Sight], words: Mapping[str, tuple[str, ...]], size: int) -> Self:

@@ -15,6 +15,7 @@ from inference.analyzers.intervals import (
 from inference.events import Embedding, Event, Results
 from inference.features import DESCRIPTOR_MODEL, FrameFeatures
 from inference.frames import Gap, VideoInfo
+from inference.people import TrackVectors
 from inference.persons import Persons
 from inference.pictured import Pictured
 from inference.sights import Sights
@@ -88,6 +89,14 @@ class Timeline:
         """Take a stretch without usable frames."""
         times = round(gap.start_ms), round(gap.end_ms)
         self._events.append(Event("decode_gap", *times, attributes={"cause": gap.cause}))
+
+    def vectors_since(self, pts_ms: float) -> TrackVectors | None:
+        """Tell what the vectors of the tracks seen since then add up to; None without persons."""
+        return None if self._persons is None else self._persons.vectors_since(pts_ms)
+
+    def restore(self, vectors: TrackVectors) -> bool:
+        """Take these sums, told after the same frames; False where they do not fit."""
+        return self._persons is not None and self._persons.restore(vectors)
 
     def finish(self, info: VideoInfo, end_ms: float) -> Results:
         """All events and embeddings; `end_ms` is the end of the last frame."""

@@ -88,6 +88,7 @@ ERROR_KINDS = (
     *("model_invalid", "model_crowded"),
     *(
         "attempts_exhausted",
+        "checkpoint_too_large",
         "store_timeout",
         "interrupted",
         "internal",

@@ -61,7 +61,12 @@ def run(settings: Settings) -> None:
 async def serve(settings: Settings) -> None:
     """Start, work until told to stop, and drain. Raises as `run` does."""
     async with AsyncExitStack() as stack:
-        consumer = await _startup(settings, stack)
+        _cancel_on_signal()
+        try:
+            consumer = await _startup(settings, stack)
+        except asyncio.CancelledError:
+            log.info("service.stopped", during="start")
+            return
         _stop_on_signal(consumer)
         await consumer.run()
         await consumer.drain(settings.drain_seconds)
@@ -234,6 +239,17 @@ async def _checked_gallery(
     gallery = Gallery(objects, settings.results_bucket, photographer, pipeline)
     await gallery.check()
     return gallery
+
+
+def _cancel_on_signal() -> None:
+    """Give up the start: the first process of a container would not even hear SIGTERM otherwise."""
+    task = asyncio.current_task()
+
+    def cancel() -> None:
+        if task is not None and not task.cancelling():
+            task.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, cancel)
 
 
 def _stop_on_signal(consumer: Consumer) -> None:

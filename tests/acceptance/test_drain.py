@@ -43,6 +43,20 @@ async def test_heartbeats_outlive_sigterm(
     assert (row["state"], row["attempts"]) == ("done", 1)
 
 
+async def test_sigterm_while_the_device_starts(settings_env: dict[str, str]) -> None:
+    """Nothing has begun, and nothing is waited for, however long the models take to load."""
+    async with running(settings_env) as service:
+        while not (children := service.children("inference.device_main")):  # noqa: ASYNC110 - a process list has no event
+            await asyncio.sleep(0.01)
+        children[0].suspend()
+
+        status = await service.stop(seconds=30)
+
+        assert status == 0
+        assert not children[0].is_running()
+        await service.logged("service.stopped", during="start")
+
+
 async def test_what_the_open_poll_still_gets(shop: Shop, settings_env: dict[str, str]) -> None:
     """A message sent just after SIGTERM is in another worker's hands within two seconds."""
     async with running(settings_env, wait_time_seconds="10") as service:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from tests.factories_bundle import (
 )
 
 from inference.manifest import BundleError
-from inference.models.batches import in_batches
+from inference.models.batches import BatchSize, in_batches
 from inference.models.loaded import Models
 from inference.models.pixels import Preparation
+from inference.models.weights import free_bytes
 
 # One worker pays for the import of transformers.
 pytestmark = pytest.mark.xdist_group("bundles")
@@ -288,6 +290,39 @@ def test_a_model_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         Models.load(bundle, CPU)
 
 
+def test_weights_of_half_the_bits_take_twice_their_file(tmp_path: Path) -> None:
+    """They are loaded in float32: what fits as a file may not fit then."""
+    write_embedder(tmp_path / "embedder", "clip")
+    bundle = write_bundle(tmp_path, EMBEDDER)
+    path = tmp_path / "embedder" / "model.safetensors"
+    weights = load_file(path)
+    numbers = sum(each.numel() for each in weights.values())
+    before = bundle.size_bytes("embedder")
+
+    save_file({name: each.bfloat16() for name, each in weights.items()}, path, {"format": "pt"})
+
+    assert path.stat().st_size < 3 * numbers
+    assert bundle.size_bytes("embedder") == 4 * numbers
+    assert before == pytest.approx(4 * numbers, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("limit", "free"), [("1000000", 700_000), ("max", None), ("200000", 0), (None, None)]
+)
+def test_a_container_has_less_memory_than_its_host(
+    tmp_path: Path, limit: str | None, free: int | None
+) -> None:
+    """What counts is its own limit, less what it uses; files that were read give way."""
+    (tmp_path / "memory.current").write_text("450000\n")
+    (tmp_path / "memory.stat").write_text("anon 1\nactive_file 100000\ninactive_file 50000\n")
+    if limit is not None:
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+
+    found = free_bytes(CPU, tmp_path)
+
+    assert found > 1 << 20 if free is None else found == free
+
+
 def test_batch_mates_change_no_bit(tmp_path: Path) -> None:
     """Each picture alone, and among others: the same numbers."""
     write_detector(tmp_path / "detector", "rt_detr_v2")
@@ -313,19 +348,28 @@ def test_batch_mates_change_no_bit(tmp_path: Path) -> None:
 
 
 def test_every_batch_has_one_size() -> None:
-    """The last one is filled up, and what fills it gives no result."""
+    """The last one is filled up, and what fills it gives no result.
+
+    Of each batch it is told before, and no more pictures are prepared than it takes.
+    """
     pictures = [torch.full((1, 1, 1), float(at)) for at in range(6)]
-    shapes = []
+    shapes, steps = [], list[int]()
+    size = BatchSize(4, lambda: steps.append(0))
+
+    def prepare(some: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        steps.append(len(some))
+        return list(some)
 
     def run(batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
         shapes.append(tuple(batch.shape))
         return (batch[:, 0, 0, 0],)
 
-    results = [float(result) for (result,) in in_batches(pictures, 4, run)]
+    results = [float(result) for (result,) in in_batches(pictures, size, prepare, run)]
 
     assert results == [0, 1, 2, 3, 4, 5]
     assert shapes == [(4, 1, 1, 1)] * 2
-    assert list(in_batches([], 4, run)) == []
+    assert steps == [4, 0, 2, 0]
+    assert list(in_batches([], size, prepare, run)) == []
 
 
 def _rewrite_config(directory: Path, **changes: object) -> None:

@@ -1,16 +1,19 @@
 """Checkpoints in Postgres: under the fence, in order, and gone with the work."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import asyncpg
 import pytest
+from prometheus_client import REGISTRY
 from tests.integration.conftest import opened_pool
 from tests.integration.test_claims import Database, claim, granted, make_delivery
 from tests.proxy import proxied
 
-from inference.checkpoint import Part
+from inference.checkpoint import JournalFullError, Part
 from poller.errors import UnavailableError
 from poller.postgres import pool
+from poller.postgres.checkpoints import PART_BYTES
 from poller.postgres.claims import Claimed
 from poller.postgres.results import Results
 
@@ -144,6 +147,77 @@ async def test_those_of_an_overwritten_revision_go(database: Database) -> None:
     await claim(database.worker(), revision="r2")
 
     assert await database.count("checkpoints") == 0
+
+
+async def test_a_part_that_is_too_large(database: Database) -> None:
+    """It would not be saved in time, nor any that contains it: the last one before it stays."""
+    held = await granted(database.worker())
+    journal = database.results.journal(held)
+    await journal.save(make_part(0))
+    before = told()
+
+    for _ in range(2):
+        with pytest.raises(JournalFullError):
+            await journal.save(replace(make_part(1), stretch=bytes(PART_BYTES + 1)))
+
+    assert told() == before + 1
+    assert await load(database, held) == [(0, b"stretch 0", b"carry 0")]
+
+
+async def test_more_parts_than_are_kept(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A video that is larger in all goes on without; its parts so far are there for the next run.
+
+    A run that begins anew has room again.
+    """
+    monkeypatch.setattr("poller.postgres.checkpoints.TOTAL_BYTES", 20)
+    held = await granted(database.worker())
+    journal = database.results.journal(held)
+    before = told()
+
+    kept = [await journal.save(make_part(number)) for number in range(2)]
+    with pytest.raises(JournalFullError):
+        await journal.save(make_part(2))
+    parts = await load(database, held)
+    with pytest.raises(JournalFullError):
+        await journal.save(make_part(2))
+    anew = await journal.save(make_part(0, text="!"))
+
+    assert kept == [True, True]
+    assert [number for number, *_ in parts] == [0, 1]
+    assert told() == before + 1
+    assert anew
+    assert await load(database, held) == [(0, b"stretch 0!", b"carry 0")]
+
+
+async def test_more_parts_than_are_loaded(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a version that kept more: the video is analysed from its beginning."""
+    held = await granted(database.worker())
+    former = database.results.journal(held)
+    for number in range(3):
+        await former.save(make_part(number, 100.0 * number))
+    monkeypatch.setattr("poller.postgres.checkpoints.TOTAL_BYTES", 20)
+    before = told()
+    journal = database.results.journal(held)
+
+    parts = await journal.load()
+    kept = await journal.save(make_part(0, text="!"))
+
+    assert list(parts) == []
+    assert told() == before + 1
+    assert kept
+    assert not journal.has_advanced
+    assert await load(database, held) == [(0, b"stretch 0!", b"carry 0")]
+
+
+def told() -> float:
+    """How many videos had more to keep than may be kept."""
+    value = REGISTRY.get_sample_value("poller_errors_total", {"kind": "checkpoint_too_large"})
+    assert value is not None
+    return value
 
 
 async def test_postgres_is_away(database_url: str, database: Database) -> None:

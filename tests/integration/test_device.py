@@ -14,12 +14,14 @@ import psutil
 import pytest
 from tests.factories_video import make_pictures, make_slabs
 
-from inference.device import Device, DeviceVideo, Inferred
+from inference.device import SILENCE_SECONDS, Device, DeviceVideo, Inferred
+from inference.device_run import LOAD_SECONDS
 from inference.engine import Engine
 from inference.errors import DeviceFaultError
 from inference.features import FrameFeatures
 from inference.frames import FrameBatch
 from inference.slabs import Slabs
+from poller.watch import STUCK_SECONDS
 
 
 @pytest.fixture
@@ -227,6 +229,50 @@ async def test_absent_device() -> None:
         await device.start()
 
     await device.close()
+
+
+async def test_closed_while_it_starts() -> None:
+    """Nobody waits for a start that may take minutes; whoever asked for the device is told."""
+    device = Device("cpu")
+    waiting = [asyncio.create_task(device.start()) for _ in range(2)]
+    frozen = await _frozen_child()
+
+    await device.close()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert [str(each) for each in outcomes] == ["the device is closed"] * 2
+    assert not frozen.is_running()
+    with pytest.raises(DeviceFaultError, match="is closed"):
+        await device.start()
+
+
+async def test_cancelled_while_it_starts(device: Device) -> None:
+    """Whoever no longer wants the device leaves no process behind; the next one gets another."""
+    waiting = asyncio.create_task(device.start())
+    frozen = await _frozen_child()
+
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    await device.start()
+
+    assert waiting.cancelled()
+    assert not frozen.is_running()
+    assert device.pid is not None
+
+
+async def _frozen_child() -> psutil.Process:
+    """This process's device, as soon as there is one, frozen before it can be ready."""
+    while True:
+        for child in psutil.Process().children():
+            if "inference.device_main" in child.cmdline():
+                child.suspend()
+                return child
+        await asyncio.sleep(0)
+
+
+def test_a_video_is_not_taken_for_stuck_while_its_device_is_replaced() -> None:
+    """A fault that begins with silence, and a start that takes as long as it may."""
+    assert SILENCE_SECONDS + LOAD_SECONDS < STUCK_SECONDS
 
 
 async def test_cancelled_video(device: Device) -> None:

@@ -1,7 +1,9 @@
 """The models of a bundle in the device's process: frames of all videos, in batches."""
 
 import asyncio
+import os
 import random
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -28,12 +30,14 @@ from tests.known_models import write_colour_classifier, write_rectangle_detector
 
 from inference.bundle import Bundle
 from inference.device import Device, DeviceVideo, Inferred
+from inference.device_run import start_run
 from inference.errors import DeviceFaultError, ModelRefusedError
 from inference.features import FrameFeatures
 from inference.frames import FrameBatch
 from inference.models.loaded import Models
 from inference.sights import Sights
 from inference.slabs import Slabs
+from inference.wire import DeviceOrder
 
 # One worker pays for the import of transformers.
 pytestmark = pytest.mark.xdist_group("bundles")
@@ -321,6 +325,34 @@ def write_large_embedder(directory: Path) -> None:
     hf.CLIPVisionModelWithProjection(config).eval().save_pretrained(directory)
     size = {"height": 128, "width": 128}
     hf.CLIPImageProcessorPil(size={"shortest_edge": 128}, crop_size=size).save_pretrained(directory)
+
+
+async def test_a_crowd_is_no_silence(tmp_path: Path) -> None:
+    """While a batch takes long, the device says again and again that it is at work on it."""
+    write_detector(tmp_path / "detector", "yolos", "person", tokens=250)
+    write_classifier(tmp_path / "gender", "f", "m")
+    write_embedder(tmp_path / "embedder", "clip")
+    tables = DETECTOR.replace("0.5", "0.0"), "[tracker]\nlow = 0.0\n", GENDER, EMBEDDER
+    bundle = write_bundle(tmp_path, *tables)
+    slabs = make_slabs()
+    make_batches(slabs, make_pictures(1, 1), [1])
+    run, _ = await start_run(DeviceOrder("cpu", os.getpid(), 1, str(bundle.root), 1))
+    socket.send_fds(run.descriptors, [b"slabs"], [slabs.fd])
+    shape = {"slab_count": slabs.count, "slab_bytes": slabs.slab_bytes}
+    frame = {"slab": 0, "height": 90, "width": 160}
+
+    run.send({"kind": "open", "id": 0, "video": 7, **shape}, {})
+    run.send({"kind": "infer", "id": 1, "video": 7, **frame}, {"pts_ms": np.zeros(1)})
+    said = [(await run.receive())[0]]
+    while said[-1]["kind"] != "features":
+        said.append((await run.receive())[0])
+    await run.close()
+    slabs.close()
+
+    (began,) = (at for at, each in enumerate(said) if each.get("frames"))
+    signs = said[began + 1 : -1]
+    assert len(signs) > 0
+    assert all((each["kind"], each["ids"], each["frames"]) == ("work", [1], 0) for each in signs)
 
 
 async def outcomes_of_an_end(

@@ -64,8 +64,8 @@ class Attribute:
     def read(self, crops: Sequence[Tensor]) -> list[Reading]:
         """Read crops uint8 [3, h, w], each of any size."""
         with torch.inference_mode():
-            prepared = self.prepare.each([crop.to(self.device) for crop in crops])
-            outputs = in_batches(prepared, self.batch_size.number, self._run)
+            brought = [crop.to(self.device) for crop in crops]
+            outputs = in_batches(brought, self.batch_size, self.prepare.each, self._run)
             return [self._read(logits) for (logits,) in outputs]
 
     def _run(self, batch: Tensor) -> tuple[Tensor]:

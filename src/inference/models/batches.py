@@ -1,18 +1,24 @@
 """Runs a model over pictures so that none of them can change another's result."""
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+Result = TypeVar("Result")
+
 
 @dataclass(slots=True)
 class BatchSize:
-    """How many pictures the models of a bundle take at once; the same for all of them."""
+    """How many pictures are taken at once; the same for all models of a bundle."""
 
     number: int
+    on_batch: Callable[[], None] = lambda: None
+    """Called before each batch: a crowd has hundreds of them, of each model."""
 
     def halve(self) -> None:
         """Make do with less memory."""
@@ -20,28 +26,63 @@ class BatchSize:
 
 
 def in_batches(
-    pictures: Sequence[Tensor], size: int, run: Callable[[Tensor], tuple[Tensor, ...]]
+    pictures: Sequence[Tensor],
+    size: BatchSize,
+    prepare: Callable[[Sequence[Tensor]], list[Tensor]],
+    run: Callable[[Tensor], tuple[Tensor, ...]],
 ) -> list[tuple[Tensor, ...]]:
-    """What `run` makes of each picture, float32 [C, H, W]; those of one shape share batches.
+    """What `run` makes of each picture, uint8 [3, h, w], once it is prepared.
 
+    `prepare` makes float32 [C, H, W] of each; those of one shape share batches. Only so many are
+    prepared at once as a batch has: a crowd's, all together, would take gigabytes.
     Every batch has `size` pictures, the last one filled up with its own first: another shape would
     let the libraries choose another order of adding up, and change the last bits.
     """
-    shapes: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for at, picture in enumerate(pictures):
-        shapes[tuple(picture.shape)].append(at)
+    number = size.number
+    waiting: dict[tuple[int, ...], list[tuple[int, Tensor]]] = defaultdict(list)
     outcomes: dict[int, tuple[Tensor, ...]] = {}
-    for alike in shapes.values():
-        for start in range(0, len(alike), size):
-            rows = alike[start : start + size]
-            filled = rows + rows[:1] * (size - len(rows))
-            batch = torch.stack([pictures[at] for at in filled])
-            if batch.is_cuda and batch.ndim == 4:
-                batch = batch.contiguous(memory_format=torch.channels_last)
-            results = [result.float().cpu() for result in run(batch)]
-            for row, at in enumerate(rows):
-                outcomes[at] = tuple(result[row] for result in results)
+
+    def finish(alike: list[tuple[int, Tensor]]) -> None:
+        size.on_batch()
+        results = _run_filled([picture for _, picture in alike], number, run)
+        for row, (at, _) in enumerate(alike):
+            outcomes[at] = tuple(result[row] for result in results)
+        alike.clear()
+
+    for start in range(0, len(pictures), number):
+        for at, picture in enumerate(prepare(pictures[start : start + number]), start):
+            alike = waiting[tuple(picture.shape)]
+            alike.append((at, picture))
+            if len(alike) == number:
+                finish(alike)
+    for alike in filter(None, waiting.values()):
+        finish(alike)
     return [outcomes[at] for at in range(len(pictures))]
+
+
+def _run_filled(
+    pictures: list[Tensor], number: int, run: Callable[[Tensor], tuple[Tensor, ...]]
+) -> list[Tensor]:
+    """Run a batch of `number` pictures, some of them perhaps copies."""
+    batch = torch.stack(pictures + pictures[:1] * (number - len(pictures)))
+    if batch.is_cuda and batch.ndim == 4:
+        batch = batch.contiguous(memory_format=torch.channels_last)
+    return [result.float().cpu() for result in run(batch)]
+
+
+def spared(run: Callable[[], Result], size: BatchSize, device: torch.device) -> Result:
+    """Run, and if the memory does not suffice again with half the batch, as often as that goes."""
+    while True:
+        try:
+            return run()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or size.number == 1:
+                raise
+        # Not above: there, the error still holds on to what is in memory.
+        size.halve()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        sys.stderr.write(f"out of memory: batches of {size.number} from now on\n")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -59,8 +59,8 @@ class Detector:
         Sorted by score, the best first, at most `MAX_PERSONS`.
         """
         with torch.inference_mode():
-            prepared = self.prepare.each([frame.to(self.device) for frame in frames])
-            outputs = in_batches(prepared, self.batch_size.number, self._run)
+            brought = [frame.to(self.device) for frame in frames]
+            outputs = in_batches(brought, self.batch_size, self.prepare.each, self._run)
             return [self._read(logits, boxes, floor) for logits, boxes in outputs]
 
     def _run(self, batch: Tensor) -> tuple[Tensor, Tensor]:

@@ -67,8 +67,8 @@ class Embedder:
         None where the model gives no direction: a vector of zeros, or with what is no number.
         """
         with torch.inference_mode():
-            prepared = self.prepare.each([picture.to(self.device) for picture in pictures])
-            outputs = in_batches(prepared, self.batch_size.number, self._run)
+            brought = [picture.to(self.device) for picture in pictures]
+            outputs = in_batches(brought, self.batch_size, self.prepare.each, self._run)
             return [_unit(vector) for (vector,) in outputs]
 
     def _run(self, batch: Tensor) -> tuple[Tensor]:

@@ -1,9 +1,8 @@
 """A bundle's parts, loaded on one device, and what they make of frames."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Self
 
 import numpy as np
 import torch
@@ -12,14 +11,13 @@ from torch import Tensor
 from inference.bundle import Bundle
 from inference.manifest import BundleError
 from inference.models.attributes import Attribute
-from inference.models.batches import BatchSize, is_out_of_memory
+from inference.models.batches import BatchSize, spared
 from inference.models.crops import cut
 from inference.models.detector import Detector
 from inference.models.embedder import Embedder
 from inference.people import Detections, Reading
 from inference.sights import Sight, Sights, Vector
 
-Result = TypeVar("Result")
 _CPU_BATCH = 1
 """On a CPU batches win little, and one shape for all is simplest with one picture."""
 _CUDA_BATCH = 32
@@ -79,7 +77,7 @@ class Models:
             parts["embedder"] = lambda: embedder.embed([frame])
         for name, run in parts.items():
             try:
-                self._spared(run)
+                spared(run, self.batch_size, self.device)
             except (RuntimeError, ValueError, MemoryError) as error:  # of the model's own code
                 detail = " ".join(str(error).split())[:300]
                 raise BundleError(f"{name}: does not run: {detail}") from error
@@ -97,26 +95,12 @@ class Models:
             parts = [slice(at, at + size) for at in range(0, len(frames), size)]
             return [sight for part in parts for sight in self._look(frames[part], wanted[part])]
 
-        return self._spared(run)
+        return spared(run, self.batch_size, self.device)
 
     def sights(self, seen: Sequence[Sight]) -> Sights:
         """Put what was seen in consecutive frames of one video into arrays."""
         words = {name: part.words for name, part in self.attributes.items()}
         return Sights.of(seen, words, 0 if self.embedder is None else self.embedder.size)
-
-    def _spared(self, run: Callable[[], Result]) -> Result:
-        """Run, if the memory does not suffice with half the batch, as often as that goes."""
-        while True:
-            try:
-                return run()
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or self.batch_size.number == 1:
-                    raise
-            # Not above: there, the error still holds on to what is in memory.
-            self.batch_size.halve()
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-            sys.stderr.write(f"out of memory: batches of {self.batch_size.number} from now on\n")
 
     def _look(self, frames: Sequence[Tensor], whole: Sequence[bool]) -> list[Sight]:
         persons = (

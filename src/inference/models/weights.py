@@ -1,6 +1,7 @@
 """Loads a verified model directory with transformers: plain weights, no code, no network."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -70,8 +71,18 @@ def load_model(bundle: Bundle, part: str, model: str, loader: Any, device: torch
     return loaded.eval().requires_grad_(requires_grad=False)
 
 
-def free_bytes(device: torch.device) -> int:
-    """Memory that is left on the device."""
+def free_bytes(device: torch.device, cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Memory that is left on the device; on a CPU, what its container may still take of it."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
+    available = psutil.virtual_memory().available
+    try:
+        limit = int((cgroup / "memory.max").read_text())
+        used = int((cgroup / "memory.current").read_text())
+        lines = (cgroup / "memory.stat").read_text().splitlines()
+    except (OSError, ValueError):  # none, one of version 1, or "max"
+        return available
+    told = {name: int(value) for name, value in map(str.split, lines)}
+    # Files that were read count as used, and give way.
+    used -= told["active_file"] + told["inactive_file"]
+    return max(0, min(available, limit - used))

@@ -90,13 +90,13 @@ async def _run(models: Models, persons: Persons, video: Path, fps: float) -> _Ou
                 sights = await asyncio.to_thread(_look, models, part)
                 for pts_ms, sight in zip(part.pts_ms.tolist(), sights, strict=True):
                     persons.push(pts_ms, sight.persons, sight.readings, sight.vectors)
+                counts = models.sights(sights)
                 outcome.frames += len(sights)
-                outcome.invalid += sum(sight.invalid for sight in sights)
+                outcome.invalid += int(counts.invalid.sum())
+                outcome.crowded += int(counts.crowded.sum())
                 decoding.release(part)
             end_ms = 0.0 if decoding.finished is None else decoding.finished.end_ms
     outcome.events, outcome.embeddings = persons.finish(end_ms)
-    outcome.crowded = persons.crowded
-    outcome.invalid += persons.invalid
     return outcome
 
 

@@ -26,7 +26,7 @@ from inference.checkpoint import (
 from inference.engine import Engine
 from inference.features import DESCRIPTOR_SIZE, FrameFeatures
 from inference.frames import Gap
-from inference.people import Detections, Reading
+from inference.people import Detections, Reading, TrackVectors
 from inference.sights import Sight, Sights
 from inference.wire import WireError
 
@@ -95,8 +95,8 @@ class Kept:
 
 
 def frame_of(sights: Sights, at: int) -> dict[str, bytes]:
-    """All that was seen in one frame."""
-    arrays = sights.cut(at, at + 1).to_arrays()
+    """All that was seen in one frame but for the persons' vectors, which no part holds."""
+    arrays = sights.cut(at, at + 1).without_vectors().to_arrays()
     return {name: array.tobytes() for name, array in arrays.items()}
 
 
@@ -130,7 +130,7 @@ def test_round_trip(counts: list[int]) -> None:
             items.append(Gap(total * 40.1, total * 40.1 + 5, "damaged"))
     stretch = make_stretch(*items, make_measured(total, 1))
 
-    part = write_part(3, stretch, make_carry(), "settings", tolerant=False)
+    part = write_part(3, stretch, make_carry(), "settings")
     again = read_stretch(part, "settings")
 
     assert again is not None
@@ -140,15 +140,55 @@ def test_round_trip(counts: list[int]) -> None:
     assert read_carry(part)["second"] == 7
 
 
+def test_sums_of_tracks_come_behind_their_frames() -> None:
+    """And stand for the vectors of persons, which would be most of a part."""
+    chance = np.random.default_rng(0)
+    one = make_measured(0, 200)
+    crowd = Sights.of([make_crowd(chance, 10)] * 200, {}, 512)
+    tracks = TrackVectors(np.arange(10), chance.normal(size=(10, 512)).astype(np.float32))
+    stretch = make_stretch(one._replace(sights=crowd))
+
+    part = write_part(0, stretch, make_carry(), "s", tracks=tracks)
+    again = read_stretch(part, "s")
+
+    assert again is not None
+    assert again.tracks is not None
+    assert again.tracks.numbers.tolist() == tracks.numbers.tolist()
+    assert np.array_equal(again.tracks.sums, tracks.sums)
+    assert crowd.vectors.nbytes > 4_000_000
+    assert len(part.stretch) < 200_000
+    assert stretch.size_bytes == pytest.approx(len(part.stretch) - tracks.sums.nbytes, rel=0.05)
+
+
+def make_crowd(chance: np.random.Generator, count: int) -> Sight:
+    """A frame of so many persons, each with a vector."""
+    vectors = list(chance.normal(size=(count, 512)).astype(np.float32))
+    return Sight(Detections(chance.random((count, 4)), np.full(count, 0.9)), {}, vectors)
+
+
+async def test_the_past_gives_the_sums_back() -> None:
+    """Each stretch's, as soon as its frames were given."""
+    tracks = TrackVectors(np.array([4]), np.ones((1, 3), np.float32))
+    parts = [
+        write_part(0, make_stretch(make_measured(0, 2)), make_carry(), "s", tracks=tracks),
+        write_part(1, make_stretch(make_measured(2, 2)), make_carry(), "s"),
+    ]
+    given: list[type] = []
+
+    await (await read_past(Kept(parts), "s")).repeat(lambda item: given.append(type(item)))
+
+    assert given == [Measured, TrackVectors, Measured]
+
+
 def test_a_gap_at_the_end_is_left_out() -> None:
     """It will be met again by whoever goes on behind the last frame; who just goes on keeps it."""
     gap = Gap(90, 120, "damaged")
     stretch = make_stretch(make_measured(0, 2), gap)
 
-    part = write_part(0, stretch, {}, "s", tolerant=False)
+    part = write_part(0, stretch, {}, "s")
     rest = stretch.rest()
     rest.add(make_measured(3, 1))
-    following = write_part(1, rest, {}, "s", tolerant=False)
+    following = write_part(1, rest, {}, "s")
 
     first, second = (read_stretch(each, "s") for each in (part, following))
     assert first is not None
@@ -159,7 +199,7 @@ def test_a_gap_at_the_end_is_left_out() -> None:
 
 def test_slices_are_small() -> None:
     """A long stretch is given back a few frames at a time: others must get their turn."""
-    part = write_part(0, make_stretch(make_measured(0, 3000)), {}, "s", tolerant=False)
+    part = write_part(0, make_stretch(make_measured(0, 3000)), {}, "s")
     stretch = read_stretch(part, "s")
     assert stretch is not None
 
@@ -172,7 +212,7 @@ def test_slices_are_small() -> None:
 
 def test_other_settings() -> None:
     """What was measured under other settings cannot be gone on from."""
-    part = write_part(0, make_stretch(make_measured(0, 2)), {}, "5 fps", tolerant=False)
+    part = write_part(0, make_stretch(make_measured(0, 2)), {}, "5 fps")
 
     assert read_stretch(part, "2 fps") is None
 
@@ -217,24 +257,27 @@ MANGLED = ["empty", "missing", "unknown", "flat", "type", "size", "blocks"]
 @pytest.mark.parametrize("name", MANGLED)
 async def test_a_carry_that_is_none(name: str) -> None:
     """There is no past to go on from: the device would die of it."""
-    part = write_part(0, make_stretch(make_measured(0, 2)), mangle(name), "s", tolerant=False)
+    part = write_part(0, make_stretch(make_measured(0, 2)), mangle(name), "s")
 
     assert await read_past(Kept([part]), "s") == Past()
 
 
-@pytest.mark.parametrize("name", ["none", "another", "cut", "descriptors", "name", "length"])
+@pytest.mark.parametrize(
+    "name", ["none", "another", "cut", "descriptors", "name", "length", "tracks"]
+)
 async def test_a_past_that_is_amiss(name: str) -> None:
     """One part that is none, or of other settings, makes all of them worthless."""
     stretches = [make_stretch(make_measured(at, 9)) for at in (0, 9, 18)]
+    tracks = TrackVectors(np.array([4]), np.ones((1, 2), np.float32))
     parts = [
-        write_part(number, stretch, make_carry(), "s", tolerant=False)
+        write_part(number, stretch, make_carry(), "s", tracks=tracks)
         for number, stretch in enumerate(stretches)
     ]
     match name:
         case "none":
             parts = []
         case "another":
-            parts[1] = write_part(1, stretches[1], make_carry(), "other", tolerant=False)
+            parts[1] = write_part(1, stretches[1], make_carry(), "other")
         case "cut":
             parts[1] = replace(parts[1], stretch=parts[1].stretch[:-400])
         case "descriptors":
@@ -249,6 +292,10 @@ async def test_a_past_that_is_amiss(name: str) -> None:
                 ),
             )
 
+        case "tracks":
+            data = parts[1].stretch.replace(b"[1, 2]", b"[2, 1]")
+            parts[1] = replace(parts[1], stretch=data)
+
     assert await read_past(Kept(parts), "s") == Past()
 
 
@@ -260,15 +307,14 @@ async def test_the_past_is_decoded_piece_by_piece() -> None:
             make_stretch(make_measured(300 * number, 300)),
             make_carry(),
             "s",
-            tolerant=False,
         )
         for number in range(60)
     ]
     kept = sum(len(part.stretch) for part in parts)
     frames: list[int] = []
 
-    def take(item: Measured | Gap) -> None:
-        assert not isinstance(item, Gap)
+    def take(item: Measured | Gap | TrackVectors) -> None:
+        assert isinstance(item, Measured)
         frames.append(len(item[0]))
 
     tracemalloc.start()

@@ -7,12 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import inference.engine
 from inference.engine import Carry, Engine
 from inference.features import FrameFeatures
 
 torch.set_num_threads(1)
 
 FRAMES = 60
+Floats = npt.NDArray[np.float64]
 
 
 def make_clip(seed: int = 0, frames: int = FRAMES) -> npt.NDArray[np.uint8]:
@@ -61,6 +63,39 @@ def test_batches_do_not_matter(cuts: list[int]) -> None:
     assert whole.motion_area.any()
     assert whole.frozen.any()
     assert_equal(pieces, whole)
+
+
+def test_less_memory_makes_smaller_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was computed before the memory ended is forgotten, and the features are the same."""
+    whole = measure(Engine("cpu"), Engine("cpu").open(), make_clip(), [])
+    finish, pieces = inference.engine._described, list[int]()
+
+    def run_out(carry: Carry, pts_ms: Floats, score: Floats) -> npt.NDArray[np.bool_]:
+        described = finish(carry, pts_ms, score)
+        pieces.append(len(pts_ms))
+        if len(pts_ms) > 1:
+            raise MemoryError
+        return described
+
+    engine = Engine("cpu")
+    monkeypatch.setattr(inference.engine, "_described", run_out)
+    scarce = measure(engine, engine.open(), make_clip(), [])
+
+    assert pieces == [4, 2, *[1] * FRAMES]
+    assert_equal(scarce, whole)
+
+
+def test_no_memory_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where not even one frame fits, that is an error."""
+
+    def run_out(*_: object) -> None:
+        raise MemoryError
+
+    engine = Engine("cpu")
+    monkeypatch.setattr(inference.engine, "_described", run_out)
+
+    with pytest.raises(MemoryError):
+        measure(engine, engine.open(), make_clip(), [])
 
 
 @settings(max_examples=20)

@@ -1,9 +1,11 @@
 """What becomes of persons who are seen frame by frame."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
-from inference.people import Detections, Reading
+from inference.people import Detections, Reading, TrackVectors
 from inference.persons import Persons, age_group
 from inference.tracks import Tracker
 
@@ -94,7 +96,7 @@ def test_values_are_smoothed_over_the_track() -> None:
     assert event.attributes == {"facing": {"value": "left", "score": 0.5}}
 
 
-def test_what_is_no_number_is_counted_and_never_a_value() -> None:
+def test_what_is_no_number_is_never_a_value() -> None:
     """The other frames speak for the person; if none does, the value is null."""
     persons = make_persons()
     for ms in (0, 200):
@@ -104,7 +106,6 @@ def test_what_is_no_number_is_counted_and_never_a_value() -> None:
     (event,), _ = persons.finish(600)
 
     assert (event.age, event.age_group, event.gender, event.gender_score) == (None,) * 4
-    assert (persons.invalid, persons.crowded) == (9, 7)
 
 
 def test_a_track_has_the_mean_direction_of_its_crops() -> None:
@@ -143,3 +144,63 @@ def test_persons_side_by_side_keep_their_own_values() -> None:
 def test_ages_are_grouped(age: float, group: str) -> None:
     """Below 20, below 60, and the rest."""
     assert age_group(age) == group
+
+
+def walk(persons: Persons, start: int, stop: int, *, vectors: bool = True) -> None:
+    """Frames of two persons who come, are missed and go; each sight has a vector of its own."""
+    for at in range(start, stop):
+        shown = [(number, 0.3 * number) for number in (0, 1) if at % 7 != 3 + number or at > 20]
+        boxes = np.array([(left, 0.1, left + 0.2, 0.6) for _, left in shown]).reshape(-1, 4)
+        chance = np.random.default_rng(at)
+        seen = [chance.normal(size=5).astype(np.float32) for _ in shown]
+        told = [each if vectors else None for each in seen]
+        persons.push(200.0 * at, Detections(boxes, np.full(len(shown), 0.9)), {}, told)
+
+
+@pytest.mark.parametrize("cuts", [(1,), (4, 5), (4, 11, 18, 24), (29,)], ids=str)
+def test_sums_stand_for_the_vectors(cuts: tuple[int, ...]) -> None:
+    """Whoever saw the same persons without vectors, and takes the sums, goes on bit for bit."""
+    undisturbed = make_persons()
+    walk(undisturbed, 0, 30)
+    former, told = make_persons(), []
+    for start, stop in pairwise((0, *cuts)):
+        walk(former, start, stop)
+        told.append((start, stop, former.vectors_since(200.0 * start)))
+    resumed = make_persons()
+    for start, stop, sums in told:
+        walk(resumed, start, stop, vectors=False)
+        assert resumed.restore(sums)
+    walk(resumed, cuts[-1], 30)
+
+    events, embeddings = resumed.finish(6000)
+
+    expected = undisturbed.finish(6000)
+    assert events == expected[0]
+    assert [each.vector.tobytes() for each in embeddings] == [
+        each.vector.tobytes() for each in expected[1]
+    ]
+    assert len(embeddings) == 2
+
+
+def test_only_the_tracks_seen_since_are_told() -> None:
+    """So that what is kept of a video grows with its persons, not with their sights."""
+    persons = make_persons()
+    see(persons, 0, {}, {}, vector=(1, 0))
+    see(persons, 200, {}, vector=(1, 0))
+    see(persons, 400, {}, vector=(1, 0))
+
+    sums = [persons.vectors_since(ms) for ms in (0, 200, 400)]
+
+    assert [each.numbers.tolist() for each in sums] == [[0, 1], [0], [0]]
+    assert sums[0].sums.tolist() == [[3, 0], [1, 0]]
+
+
+def test_sums_of_other_tracks_are_refused() -> None:
+    """They were told of other frames, whoever wrote them down."""
+    persons = make_persons()
+    see(persons, 0, {}, vector=(1, 0))
+
+    taken = persons.restore(TrackVectors(np.array([0, 3]), np.ones((2, 2), np.float32)))
+
+    assert not taken
+    assert persons.vectors_since(0).sums.tolist() == [[1, 0]]
