@@ -24,6 +24,7 @@ from bench import (
     flow,
     heartbeat,
     isolation,
+    keyframes,
     memory,
     search,
     shots,
@@ -49,6 +50,7 @@ WITHOUT: dict[str, Callable[[Path], list[Measurement]]] = {
     "feed": lambda directory: asyncio.run(feed.measure(directory)),
     "batches": lambda directory: asyncio.run(batches.measure(directory)),
     "shots": lambda directory: asyncio.run(shots.measure(directory)),
+    "keyframes": lambda directory: asyncio.run(keyframes.measure(directory)),
     "decoder": lambda directory: asyncio.run(decoder.measure(directory)),
     "descriptor": lambda _: descriptor.measure(),
 }

@@ -19,6 +19,7 @@ from inference.decode import Decoding, Limits, Request
 from inference.forkserver import ForkServer
 from inference.frames import Gap
 from inference.samples import Picture, paint_scene, pan, write_video
+from inference.sampling import Rate
 from inference.slabs import Slabs
 from inference.wire import DECODER_NAME, Finished, Opened
 
@@ -199,7 +200,7 @@ def make_slabs(batch_size: int = 8, count: int = 3) -> Slabs:
 def make_request(
     path: Path,
     *,
-    sample_fps: float | None = None,
+    sample_fps: Rate = None,
     batch_size: int = 8,
     tolerant: bool = False,
 ) -> Request:
@@ -217,7 +218,7 @@ async def open_decoder(request: Request, limits: Limits, slabs: Slabs) -> AsyncI
 async def decode_all(
     path: Path,
     *,
-    sample_fps: float | None = None,
+    sample_fps: Rate = None,
     tolerant: bool = False,
     limits: Limits | None = None,
 ) -> Decoded:

@@ -18,6 +18,7 @@ from inference.manifest import Manifest
 from inference.people import TrackVectors
 from inference.persons import Persons
 from inference.recording import Recording
+from inference.sampling import Rate
 from inference.slabs import Slabs
 from inference.timeline import Timeline
 from inference.tracks import Tracker
@@ -75,7 +76,7 @@ class Analyzer:
         device: Device,
         server: ForkServer,
         *,
-        sample_fps: float | None,
+        sample_fps: Rate,
         limits: Limits,
         batch_size: int,
         decoder_threads: int = 1,

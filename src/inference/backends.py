@@ -1,8 +1,9 @@
 """What all ways to get frames out of a file share, and the first of them, decord.
 
-The others are `sparse`, which leaves out what is not needed, and `tolerant`, which tells damage
-from what is sound. All yield frames in presentation order, upright, RGB, scaled by the same FFmpeg
-filter (bicubic), so that a file may be begun with one and finished with another.
+The others are `sparse`, which leaves out what is not needed, `keyframes`, which leaves out all
+else, and `tolerant`, which tells damage from what is sound. All yield frames in presentation order,
+upright, RGB, scaled by the same FFmpeg filter (bicubic), so that a file may be begun with one and
+finished with another.
 """
 
 import os
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from inference.frames import Gap
 from inference.probe import Probe
-from inference.sampling import sample_indices
+from inference.sampling import Rate, sample_indices
 
 if TYPE_CHECKING:
     import decord
@@ -74,14 +75,19 @@ class ErrorLog:
 class Selection:
     """Which frames of a file are wanted."""
 
-    sample_fps: float | None
-    """Frames per second of presentation time; None for every frame."""
+    sample_fps: Rate
     after_ms: float | None
     """Only those behind this one; None: from the start."""
 
-    def indices(self, pts_ms: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-        """Choose from all the frames' times, float64 [N], ascending; return int64 [M]."""
-        return sample_indices(pts_ms, self.sample_fps, self.after_ms)
+    def indices(self, probe: Probe) -> npt.NDArray[np.int64]:
+        """Choose from all frames that the probe found; return their positions, int64 [M]."""
+        pts_ms = probe.times_ms()
+        if self.sample_fps != "keyframes":
+            return sample_indices(pts_ms, self.sample_fps, self.after_ms)
+        chosen = np.isin(probe.pts, probe.keyframes)
+        chosen[:1] = True
+        chosen[: self.passed(pts_ms)] = False
+        return np.flatnonzero(chosen).astype(np.int64)
 
     def passed(self, pts_ms: npt.NDArray[np.float64]) -> int:
         """Count the frames up to the one to go on behind."""
@@ -118,7 +124,7 @@ def read_with_decord(
     passed = selection.passed(pts_ms)
     if _frames_from_keyframe(probe, passed) > _SILENT_FRAMES:
         raise DamageError("decord would be silent for too long on the way there")
-    for chunk in _chunks(selection.indices(pts_ms)):
+    for chunk in _chunks(selection.indices(probe)):
         pixels = _read_batch(reader, chunk.tolist(), log)
         # For some widths, 144 among them, decord pads its rows and miscounts the channels.
         if pixels.shape[1:] != (height, width, 3):

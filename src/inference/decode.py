@@ -17,6 +17,7 @@ from inference.errors import DecoderFailedError, VideoRejectedError
 from inference.forkserver import Forked, ForkServer
 from inference.frames import FrameBatch, Gap
 from inference.moments import Moment
+from inference.sampling import Rate
 from inference.slabs import Slabs
 from inference.wire import (
     Alive,
@@ -56,8 +57,7 @@ class Request:
     """Which frames of which file to decode, and how."""
 
     path: Path
-    sample_fps: float | None
-    """Frames per second of presentation time; None for every frame."""
+    sample_fps: Rate
     batch_size: int
     threads: int
     tolerant: bool

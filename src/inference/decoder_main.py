@@ -21,6 +21,7 @@ from inference.backends import (
 from inference.confinement import confine, take_stdout
 from inference.errors import VideoRejectedError
 from inference.frames import Gap
+from inference.keyframes import plan_keyframes, read_keyframes
 from inference.moments import Moment
 from inference.pictures import picture_size, read_pictures
 from inference.probe import Probe, probe
@@ -178,6 +179,8 @@ def open_frames(
 
     Iterating raises DamageError where the file turns out not to be as the probe took it for.
     """
+    if not tolerant and plan_keyframes(facts, selection):
+        return "keyframes", read_keyframes(path, facts, selection, threads=threads, log=log)
     needed = plan_packets(facts, selection)
     if tolerant or (needed is None and facts.tolerant_because):
         return "tolerant", Tolerant(path, facts, selection, threads, log).read()

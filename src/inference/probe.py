@@ -30,6 +30,7 @@ from inference.scaling import Scaler
 _TICK_PACKETS = 4096
 _DECORD_FILE_BYTES = 32 << 20
 """decord keeps all packets that it has read ahead in memory, up to the whole file."""
+_UNNOTICED = "lost pictures could not be noticed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class Probe:
     """Counter-clockwise turns that make the picture upright."""
     first_picture: npt.NDArray[np.uint8] | None
     """uint8 [H, W, 3]: the first frame at working size, where decoding it is that simple."""
+    is_sound: bool
+    """Nothing says that its packets hold other pictures than they promise, lost ones aside."""
     exact: bool
     """`pts` are complete and distinct: a frame that does not come is missing."""
     losses: frozenset[int]
@@ -258,6 +261,7 @@ class _Scan:
             promised_end_ms=promised,
             quarter_turns=self.turns or 0,
             first_picture=self.first_picture,
+            is_sound=not {*doubts} - {_UNNOTICED},
             exact=distinct and not self.untimed,
             losses=frozenset(self.losses),
             references=None if doubts else self._references(),
@@ -308,7 +312,7 @@ class _Scan:
         reasons = {
             "the header promises more than there is": is_cut,
             "pictures were lost before the file was written": bool(self.losses),
-            "lost pictures could not be noticed": self._is("h264") and self.h264 is None,
+            _UNNOTICED: self._is("h264") and self.h264 is None,
             "an edit list discards packets": self.discarded > 0,
             "its parameters change on the way": self.changes > 0,
             "pictures are coded as fields": self.fields > 0,

@@ -2,13 +2,29 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+Rate = float | Literal["keyframes"] | None
+"""Frames per second of presentation time; keyframes and no others; None for every frame."""
+
 TOLERANCE_MS = 1.0
 """Containers round times to their time base (Matroska: 1 ms); a frame that lands this little
 before its boundary still belongs to it."""
+
+_KEYFRAMES_JOIN_MS = 1000.0
+"""As long a pause as motion may make; a freeze and black, of 2 s, then rest on three samples."""
+
+
+def joins_ms(rate: Rate) -> float:
+    """Tell how far apart two neighbouring samples may be if one state is to last between them.
+
+    At a rate, as far as they are: either no frame lies between them, or no more than an interval.
+    Between two keyframes anything may have happened.
+    """
+    return _KEYFRAMES_JOIN_MS if rate == "keyframes" else math.inf
 
 
 @dataclass(slots=True)
@@ -19,17 +35,19 @@ class Sampler:
     and a stretch without frames (variable frame rate, damage) costs nothing after it.
     """
 
-    fps: float | None
-    """Frames per second to keep; None keeps every frame."""
+    rate: Rate
     origin_ms: float
     """Presentation time of the video's first frame."""
     _taken: int = -1
 
-    def take(self, pts_ms: float) -> bool:
-        """Decide on the next frame; times must ascend."""
-        if self.fps is None:
+    def take(self, pts_ms: float, *, is_keyframe: bool = False) -> bool:
+        """Decide on the next frame; times must ascend. The first one is always taken."""
+        if self.rate is None:
             return True
-        bucket = math.floor((pts_ms - self.origin_ms + TOLERANCE_MS) * self.fps / 1000)
+        if self.rate == "keyframes":
+            is_first, self._taken = self._taken < 0, 0
+            return is_first or is_keyframe
+        bucket = math.floor((pts_ms - self.origin_ms + TOLERANCE_MS) * self.rate / 1000)
         if bucket <= self._taken:
             return False
         self._taken = bucket

@@ -43,7 +43,7 @@ def read_sparsely(
     """
     scaler = Scaler(*probe.frame_size(), probe.quarter_turns)
     awaited: dict[int | None, int] = {
-        int(probe.pts[at]): at for at in selection.indices(probe.times_ms()).tolist()
+        int(probe.pts[at]): at for at in selection.indices(probe).tolist()
     }
     passed = selection.passed(probe.times_ms())
     with open_stream(path, probe.stream, threads) as (container, stream):
@@ -61,7 +61,7 @@ def read_sparsely(
 
 
 def _wanted(probe: Probe, selection: Selection) -> npt.NDArray[np.int64]:
-    return probe.pts[selection.indices(probe.times_ms())]
+    return probe.pts[selection.indices(probe)]
 
 
 def _plan(

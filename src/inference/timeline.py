@@ -18,6 +18,7 @@ from inference.frames import Gap, VideoInfo
 from inference.people import TrackVectors
 from inference.persons import Persons
 from inference.pictured import Pictured
+from inference.sampling import Rate, joins_ms
 from inference.sights import Sights
 
 CutRule = Literal["content", "adaptive"]
@@ -31,18 +32,20 @@ class Timeline:
         self,
         *,
         source_fps: float,
-        sample_fps: float | None,
+        sample_fps: Rate,
         cuts: CutRule = "content",
         model: str = "builtin",
         persons: Persons | None = None,
     ) -> None:
-        """`source_fps` is the file's average rate; `sample_fps` None means every frame.
+        """`source_fps` is the file's average rate; `sample_fps` says what of it is pushed.
 
         With frames left out, the detectors' 15 frames become the time that 15 frames of the
         source last. `model` is the bundle's name and version, if there is one; `persons` takes
         what its detector finds.
         """
-        every_frame = sample_fps is None or sample_fps >= source_fps
+        every_frame = sample_fps is None or (sample_fps != "keyframes" and sample_fps >= source_fps)
+        self._joins_ms = joins_ms(sample_fps)
+        self._last_ms: float | None = None
         duration_ms = None if every_frame else MIN_SHOT_FRAMES * 1000 / source_fps
         min_length = MinLength(MIN_SHOT_FRAMES, duration_ms)
         self._cuts = ContentCuts(min_length) if cuts == "content" else AdaptiveCuts(min_length)
@@ -69,12 +72,16 @@ class Timeline:
         """Take the next N frames, in presentation order: times, measurements, what models saw."""
         whole = [None] * len(pts_ms) if sights is None else sights.whole()
         for at, pts in enumerate(pts_ms.tolist()):
-            frame = Cut(self._frames, pts, float(features.content_score[at]))
+            is_apart = self._is_apart(pts)
+            # What differs from a frame long ago need not have changed at once.
+            score = 0.0 if is_apart else float(features.content_score[at])
+            frame = Cut(self._frames, pts, score)
             self._frames += 1
             own = features.descriptor[at] if features.described[at] else None
             self._describe(frame, own, whole[at])
             self._cut(frame)
-            self._measure(pts, features, at)
+            self._measure(pts, features, at, is_apart=is_apart)
+            self._last_ms = pts
         if sights is not None:
             self._see(pts_ms, sights)
 
@@ -103,6 +110,8 @@ class Timeline:
         _ = info
         if self._shot is not None:
             self._close_shot(self._shot, self._frames, end_ms)
+        if self._is_apart(end_ms):
+            self._leave_off()
         self._event("black", self._black.finish())
         self._event("freeze", self._freeze.finish(end_ms))
         self._event("motion", self._motion.finish(end_ms))
@@ -139,13 +148,25 @@ class Timeline:
         for pictured in self._pictured:
             self._embeddings += pictured.close(next_frame, start, end)
 
-    def _measure(self, pts_ms: float, features: FrameFeatures, at: int) -> None:
+    def _is_apart(self, pts_ms: float) -> bool:
+        return self._last_ms is not None and pts_ms - self._last_ms > self._joins_ms
+
+    def _leave_off(self) -> None:
+        """End at the last frame whatever lasts: nobody has looked at what is behind it."""
+        self._event("black", self._black.finish())
+        self._event("freeze", self._freeze.leave_off())
+        if self._last_ms is not None:
+            self._event("motion", self._motion.finish(self._last_ms))
+
+    def _measure(self, pts_ms: float, features: FrameFeatures, at: int, *, is_apart: bool) -> None:
+        if is_apart:
+            self._leave_off()
+        frozen = bool(features.frozen[at]) and not is_apart
+        moving = 0.0 if is_apart else float(features.motion_area[at])
         self._event("black", self._black.push(pts_ms, float(features.black_ratio[at])))
-        freeze = self._freeze.push(
-            pts_ms, float(features.freeze_difference[at]), frozen=bool(features.frozen[at])
-        )
+        freeze = self._freeze.push(pts_ms, float(features.freeze_difference[at]), frozen=frozen)
         self._event("freeze", freeze)
-        self._event("motion", self._motion.push(pts_ms, float(features.motion_area[at])))
+        self._event("motion", self._motion.push(pts_ms, moving))
 
     def _event(self, event_type: str, interval: Interval | None) -> None:
         if interval is not None:

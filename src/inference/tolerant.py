@@ -133,6 +133,7 @@ class Tolerant:
     _last: int | None = None
     _coverage: Coverage = field(init=False)
     _sampler: Sampler = field(init=False)
+    _keyframes: frozenset[int] = field(init=False)
 
     def __post_init__(self) -> None:
         probe = self.probe
@@ -140,6 +141,7 @@ class Tolerant:
         expected = probe.pts if probe.exact and not self._is_avi() else probe.pts[:0]
         self._coverage = Coverage(expected, typical, "mov" in probe.info.container)
         self._sampler = Sampler(self.selection.sample_fps, probe.milliseconds(int(probe.pts[0])))
+        self._keyframes = frozenset(probe.keyframes.tolist())
         if (after_ms := self.selection.after_ms) is not None:
             self._sampler.take(after_ms)
             position = int(np.searchsorted(probe.times_ms(), after_ms, side="right")) - 1
@@ -226,9 +228,13 @@ class Tolerant:
         if missing is not None:
             yield self._gap(*missing, cause="damaged")
         pts_ms = self.probe.milliseconds(pts)
-        if self._sampler.take(pts_ms):
+        if self._sampler.take(pts_ms, is_keyframe=self._is_keyframe(pts, frame)):
             yield Sampled(pts_ms, scaler.scale(frame))
         yield Passed(1)
+
+    def _is_keyframe(self, pts: int, frame: VideoFrame) -> bool:
+        # The packets of an AVI do not say when their pictures are shown.
+        return bool(frame.key_frame) if self._is_avi() else pts in self._keyframes
 
     def _finish(self) -> Iterator[Item]:
         probe = self.probe

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.frames import Gap, VideoInfo
+from inference.sampling import Rate
 
 MAX_LINE_BYTES = 1 << 20
 MAX_TEXT = 500
@@ -38,7 +39,7 @@ class Order:
     slab_count: int
     slab_bytes: int
     batch_size: int
-    sample_fps: float | None
+    sample_fps: Rate
     after_ms: float | None
     """Go on behind this frame; None: from the start."""
     max_seconds: float
@@ -84,7 +85,7 @@ class Opened:
     width: int
     height: int
     backend: str
-    """`decord`, `sparse` or `tolerant`."""
+    """`decord`, `sparse`, `keyframes` or `tolerant`; `pictures` where moments were asked for."""
 
 
 @dataclass(frozen=True, slots=True)

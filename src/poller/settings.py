@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import ByteSize, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from inference.sampling import Rate
 from poller.errors import SettingsError
 from poller.rules.lease import MARGIN, RELEASE_SECONDS
 
@@ -51,8 +52,8 @@ class Settings(BaseSettings):
         ByteSize(20 * _GIB), ge=1, description="largest object to fetch, in bytes or as `20GiB`"
     )
     max_video_seconds: float = Field(4 * 3600, gt=0, description="longest video, in seconds")
-    sample_fps: float | None = Field(
-        5.0, description="frames analysed per second of video, or `all`"
+    sample_fps: Rate = Field(
+        5.0, description="frames analysed per second of video, or `all`, or `keyframes`"
     )
     model: str = Field(
         "builtin",
@@ -99,13 +100,17 @@ class Settings(BaseSettings):
 
     @field_validator("sample_fps", mode="before")
     @classmethod
-    def _parse_rate(cls, value: object) -> float | None:
+    def _parse_rate(cls, value: object) -> Rate:
+        if value == "keyframes":
+            return "keyframes"
         try:
             rate = None if value in ("all", None) else float(str(value))
         except ValueError:
             rate = 0.0
         if rate is not None and not 0 < rate <= 1000:
-            raise ValueError("must be `all`, or frames per second above 0 and at most 1000")
+            raise ValueError(
+                "must be `all`, `keyframes`, or frames per second above 0 and at most 1000"
+            )
         return rate
 
     @field_validator("database_url")

@@ -16,6 +16,7 @@ from inference.checkpoint import Part
 from inference.device import Device
 from inference.forkserver import ForkServer
 from inference.samples import make_samples
+from inference.sampling import Rate
 from inference.wire import pack
 
 
@@ -55,7 +56,7 @@ class Attempt:
     device: Device
     server: ForkServer
     notebook: Notebook
-    sample_fps: float | None
+    sample_fps: Rate
     interval_seconds: float = 3600.0
     opens_after: int | None = None
     """Frames after which the journal is opened."""
@@ -151,6 +152,26 @@ async def test_interrupted(
     assert last.frames <= 0.35 * whole.frames_analyzed
     assert [part.number for part in notebook.parts] == [0, 1]
     assert [part.carry is None for part in notebook.parts] == [True, False]
+
+
+async def test_keyframes(tmp_path: Path, device: Device, server: ForkServer) -> None:
+    """Keyframes are gone on with; what was measured of them is of no use to another sampling."""
+    path = make_video(tmp_path / "v.mp4", frames=720, options={**X264, "g": "6"})
+    whole = await Attempt(path, device, server, Notebook(), "keyframes").complete()
+    notebook = Notebook()
+
+    await Attempt(path, device, server, notebook, "keyframes").stop_at(0.3)
+    parts = list(notebook.parts)
+    last = Attempt(path, device, server, notebook, "keyframes")
+    resumed = await last.complete()
+    notebook.parts[:] = parts
+    other = Attempt(path, device, server, notebook, 5.0)
+    every_fifth = await other.complete()
+
+    assert whole.frames_analyzed == 120
+    assert_same(resumed, whole)
+    assert last.frames <= 0.75 * whole.frames_analyzed
+    assert other.frames == every_fifth.frames_analyzed
 
 
 @pytest.mark.xdist_group("samples")

@@ -63,6 +63,7 @@ def test_what_is_refused(
         {"drain_seconds": "32"},
         {"sample_fps": "1000"},
         {"sample_fps": "all"},
+        {"sample_fps": "keyframes"},
         {"database_url": "postgres://u:p@h:1/d"},
         {"queue_url": ""},
     ],

@@ -75,6 +75,12 @@ class FreezeIntervals:
         self.reference_ms, self.largest = pts_ms, 0.0
         return ended
 
+    def leave_off(self) -> Interval | None:
+        """The freeze up to the last frame; nothing is known of what follows it."""
+        ended = self._until(self.last_ms, self.last_ms)
+        self.reference_ms = None
+        return ended
+
     def finish(self, end_ms: float) -> Interval | None:
         """The freeze that lasts until `end_ms`, the end of the last frame."""
         return self._until(self.last_ms, end_ms)

@@ -241,6 +241,49 @@ def test_motion_rules(areas: list[float], expected: list[tuple[int, int]]) -> No
     assert of_type(results, "motion") == expected
 
 
+@pytest.mark.parametrize(
+    ("gap_ms", "freezes", "blacks", "motions"),
+    [
+        (1000.0, [(0, 6000)], [(0, 5000)], [(1000, 6000)]),
+        (1001.0, [], [], []),
+    ],
+)
+def test_keyframes_far_apart(
+    gap_ms: float,
+    freezes: list[tuple[int, int]],
+    blacks: list[tuple[int, int]],
+    motions: list[tuple[int, int]],
+) -> None:
+    """Keyframes up to a second apart are joined; between others nothing is said to last or cut."""
+    features = make_features(6, cuts=(3,))
+    features.frozen[1:], features.black_ratio[:], features.motion_area[1:] = True, 1.0, 0.1
+    timeline = Timeline(source_fps=25, sample_fps="keyframes")
+
+    timeline.push(np.arange(6, dtype=np.float64) * gap_ms, features)
+    results = timeline.finish(INFO, 6 * gap_ms)
+
+    assert of_type(results, "freeze") == freezes
+    assert of_type(results, "black") == blacks
+    assert of_type(results, "motion") == motions
+    assert len(of_type(results, "shot")) == (2 if freezes else 1)
+
+
+def test_keyframes_in_clusters() -> None:
+    """What lasts within each of two clusters of keyframes ends with it, and begins anew."""
+    features = make_features(8)
+    features.frozen[1:], features.black_ratio[:], features.motion_area[1:] = True, 1.0, 0.1
+    times = np.array([0, 1000, 2000, 3000, 13_000, 14_000, 15_000, 16_000], np.float64)
+    timeline = Timeline(source_fps=25, sample_fps="keyframes")
+
+    timeline.push(times, features)
+    results = timeline.finish(INFO, 40_000)
+
+    assert of_type(results, "freeze") == [(0, 3000), (13_000, 16_000)]
+    assert of_type(results, "black") == [(0, 3000), (13_000, 16_000)]
+    assert of_type(results, "motion") == [(1000, 3000), (14_000, 16_000)]
+    assert of_type(results, "shot") == [(0, 40_000)]
+
+
 def test_knows_no_torch() -> None:
     """The timeline runs in a process that never loads torch."""
     code = "import sys, inference.timeline; sys.exit('torch' in sys.modules)"
