@@ -60,14 +60,14 @@ class Shelf:
 
 @dataclass(slots=True)
 class Moody(Shelf):
-    """One that keeps the second, seventh and eighth of the parts that it is given."""
+    """One that keeps the second and the twelfth of the parts that it is given."""
 
     asked: int = 0
 
     async def save(self, part: Part) -> bool:
         """Keep a part, or say that this was not possible now."""
         self.asked += 1
-        return self.asked in {2, 7, 8} and await Shelf.save(self, part)
+        return self.asked in {2, 12} and await Shelf.save(self, part)
 
 
 async def analyze(
@@ -124,7 +124,10 @@ async def test_killed_in_the_middle(
 async def test_parts_that_fail_for_a_while(
     tmp_path: Path, bundle: Bundle, device: Device, server: ForkServer
 ) -> None:
-    """The journal is asked again; the next one that is kept has the sums of all of them."""
+    """The journal is asked again; the next one that is kept has the sums of all of them.
+
+    Also those of a person who is gone by then.
+    """
     path = tmp_path / "walk.mp4"
     write_walk(path)
     left = Moody(99)
@@ -132,7 +135,7 @@ async def test_parts_that_fail_for_a_while(
 
     resumed, repeated = await analyze(path, bundle, device, server, Shelf(99, left.parts))
 
-    assert (left.asked, len(left.parts), repeated) == (13, 3, 18)
+    assert (left.asked, len(left.parts), repeated) == (13, 2, 2)
     assert rows(resumed) == rows(whole)
 
 
