@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="how long to disturb")
     parser.add_argument("--seed", type=int, default=None, help="of the monkey's choices")
     parser.add_argument("--workers", type=int, default=3)
-    parser.add_argument("--interval", type=float, default=1, help="mean seconds between blows")
+    parser.add_argument("--interval", type=float, default=0.4, help="mean seconds between blows")
     parser.add_argument("--only", default="", help="what to do, by a part of its name: frozen")
     chosen = parser.parse_args()
     seed = secrets.randbelow(2**32) if chosen.seed is None else chosen.seed
@@ -59,7 +59,7 @@ def _table(report: Report) -> Table:
     for name, count in sorted(report.disturbances.items()):
         table.add_row(name, str(count))
     table.add_row("all disturbances", str(sum(report.disturbances.values())))
-    table.add_row("kills among them", str(report.kills), end_section=True)
+    table.add_row("SIGKILLs among them", str(report.kills), end_section=True)
     table.add_row("workers started", str(report.starts))
     table.add_row("uploads, with replacements", f"{report.uploads}, {report.revisions}")
     table.add_row("announcements", str(report.announcements))
@@ -91,6 +91,7 @@ def _write(report: Report) -> None:
         "seconds": report.plan.seconds,
         "seed": report.plan.seed,
         "workers": report.plan.workers,
+        "interval_seconds": report.plan.interval_seconds,
         "lease_seconds": LEASE_SECONDS,
         "disturbances": dict(sorted(report.disturbances.items())),
         "disturbances_in_all": sum(report.disturbances.values()),

@@ -63,13 +63,13 @@ class Monkey:
             "worker killed": (5, self._kill_worker),
             "worker drained": (2, self._drain_worker),
             "worker frozen past its lease": (3, self._freeze_worker),
-            "decoder killed": (5, self._kill_decoder),
-            "device killed": (2, self._kill_device),
+            "decoder killed": (8, self._kill_decoder),
+            "device killed": (4, self._kill_device),
             "database session terminated": (5, self._terminate_session),
             "all database sessions terminated": (2, self._terminate_all),
             "postgres crashed": (1 if self.may_crash_postgres else 0, self._crash_postgres),
-            "connections cut": (7, self._cut),
-            "system silent": (6, self._hold),
+            "connections cut": (5, self._cut),
+            "system silent": (5, self._hold),
             "messages delivered while held": (4, self.show_messages),
         }
         kinds = {name: kind for name, kind in kinds.items() if self.only in name}

@@ -44,7 +44,7 @@ _REFERENCE_SECONDS = 180
 _QUIET_SECONDS = 300
 _SHOW_SECONDS = 15
 """How often what is hidden is brought back in the calm: a duplicate may wait for an hour."""
-_KILLS = ("killed", "terminated", "crashed", "cut")
+_KILLS = ("killed", "crashed")
 _COUNT_DONE = "SELECT count(*) FROM analyses WHERE state = 'done'"
 _DONE = """
 SELECT object_key, revision FROM analyses JOIN videos v ON v.id = video_id WHERE state = 'done'
@@ -70,7 +70,7 @@ class Report:
     plan: Plan
     disturbances: Counter[str] = field(default_factory=Counter)
     kills: int = 0
-    """Those of them that end a process, a session or connections."""
+    """Those of them that end processes by SIGKILL."""
     uploads: int = 0
     revisions: int = 0
     announcements: int = 0
