@@ -11,6 +11,7 @@ from inference.bundle import Bundle, read_bundle, seal_bundle
 
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
 
+import tokenizers
 import transformers as hf
 
 hf.utils.logging.disable_progress_bar()
@@ -24,6 +25,8 @@ GENDER = '[attributes.gender]\nmodel = "gender"\nkind = "label"\n'
 AGE = '[attributes.age]\nmodel = "age"\nkind = "number"\n'
 EMBEDDER = '[embedder]\nmodel = "embedder"\n'
 SQUARE = {"height": SIDE, "width": SIDE}
+WORDS = ("<pad>", "<s>", "</s>", "<unk>", "a", "red", "blue", "car", "person", "of", "with")
+"""What the text towers know."""
 
 
 def names(*labels: str) -> dict[str, Any]:
@@ -103,7 +106,8 @@ def write_embedder(directory: Path, family: str, seed: int = 0) -> Any:
         "intermediate_size": 16, "image_size": SIDE, "patch_size": 16,
     }  # fmt: skip
     text = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 20,
-            "intermediate_size": 16, "max_position_embeddings": 8}  # fmt: skip
+            "intermediate_size": 16, "max_position_embeddings": 8, "projection_dim": 24,
+            "eos_token_id": WORDS.index("</s>")}  # fmt: skip
     model: Any
     if family == "siglip":
         model = hf.SiglipModel(hf.SiglipConfig(vision_config=tower, text_config=text))
@@ -116,6 +120,22 @@ def write_embedder(directory: Path, family: str, seed: int = 0) -> Any:
         model = hf.CLIPVisionModelWithProjection(hf.CLIPVisionConfig(**vision))
     processor = hf.CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=SQUARE)
     return _save(directory, model, processor)
+
+
+def write_tokenizer(directory: Path) -> Any:
+    """A tokenizer of whole words in lower case, with an end, as `tokenizer.json`."""
+    vocabulary = {word: number for number, word in enumerate(WORDS)}
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token=WORDS[3]))
+    words.normalizer = tokenizers.normalizers.Lowercase()
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    words.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    fast = hf.PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token=WORDS[0], eos_token=WORDS[2]
+    )
+    fast.save_pretrained(directory)
+    return fast
 
 
 def write_bundle(root: Path, *tables: str) -> Bundle:

@@ -15,11 +15,11 @@ from inference.probe import working_size
 from inference.scaling import Scaler
 
 
-def describe_picture(path: Path) -> npt.NDArray[np.float32]:
-    """Describe the first picture of an image or video file: `dct-hog-v1`, float32 [256], length 1.
+def read_picture(path: Path) -> torch.Tensor:
+    """Read the first picture of an image or video file as frames come to the device.
 
-    It is made as small as the frames that are analysed, by the same filter. The file is decoded
-    in this process: for a person's own files, not for uploads.
+    uint8 [3, H, W] RGB, as small as the frames that are analysed, by the same filter. The file is
+    decoded in this process: for a person's own files, not for uploads.
 
     Raises:
         ValueError: there is no picture in the file that FFmpeg can read.
@@ -34,15 +34,26 @@ def describe_picture(path: Path) -> npt.NDArray[np.float32]:
         raise ValueError(f"{path} holds no picture") from error
     turns = round(frame.rotation / 90) % 4
     pixels = Scaler(*working_size(frame.width, frame.height, turns), turns).scale(frame)
-    planes = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
-    with _one_thread():
-        vector: npt.NDArray[np.float32] = describe(planes.to(torch.float32)).numpy()
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
+
+
+def describe_picture(path: Path) -> npt.NDArray[np.float32]:
+    """Describe the first picture of a file: `dct-hog-v1`, float32 [256], length 1.
+
+    Raises as `read_picture` does.
+    """
+    picture = read_picture(path)
+    with one_thread():
+        vector: npt.NDArray[np.float32] = describe(picture.to(torch.float32)).numpy()
     return vector
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """One picture is too little to share out, and on busy cores threads wait for each other."""
+def one_thread() -> Iterator[None]:
+    """Compute in this thread alone.
+
+    One picture is too little to share out, and on busy cores threads wait for each other.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

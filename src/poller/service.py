@@ -21,7 +21,7 @@ from inference.events import pipeline_of
 from inference.forkserver import ForkServer
 from inference.thumbnails import Photographer
 from poller import ecs, health, imds, logs, metrics, s3, sqs
-from poller.bundles import obtain_bundle
+from poller.bundles import obtained_bundle
 from poller.consumer import Consumer, Intake
 from poller.errors import SettingsError, UnavailableError
 from poller.gallery import Gallery
@@ -83,7 +83,7 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
     )
     prompt = await enter(sqs.open_client(read_timeout=10))
     assert settings.queue_url is not None  # noqa: S101 - `require` has seen to it
-    bundle = await obtain_bundle(settings.model, settings.work_dir)
+    bundle = await enter(obtained_bundle(settings.model, settings.work_dir))
     pipeline = pipeline_of("builtin" if bundle is None else bundle.title)
     dlq_url = await sqs.check_queue(prompt, settings.queue_url, settings.dlq_url)
     queue, dead_letters = Queue(prompt, settings.queue_url), Queue(prompt, dlq_url)

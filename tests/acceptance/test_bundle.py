@@ -7,7 +7,7 @@ from tests.acceptance.conftest import Shop
 from tests.persons import make_people, write_walk
 from tests.running import Service, running
 
-from poller.bundles import CACHE, obtain_bundle
+from poller.bundles import CACHE, bundle_at
 
 # One worker pays for the import of transformers.
 pytestmark = pytest.mark.xdist_group("bundles")
@@ -51,7 +51,7 @@ async def test_persons_become_rows(
     assert [row["track_id"] for row in kinds if row["kind"] == "track"] == [1, 2]
     assert sum(row["kind"] == "frame" for row in kinds) == 5  # one for each second
     assert sum(row["kind"] == "shot" for row in kinds) == shots
-    (kept,) = (tmp_path / "work" / CACHE).iterdir()
+    (kept,) = (tmp_path / "work" / CACHE).glob("*/")
     assert {path.name for path in kept.iterdir()} == {
         "age",
         "bundle.toml",
@@ -72,7 +72,8 @@ async def test_the_next_task_finds_the_bundle(
     for path in [manifest, *models]:
         await shop.upload(bundle.root / path, f"people/{path}")
     address = f"s3://{shop.bucket}/people"
-    first = await obtain_bundle(address, tmp_path)
+    async with bundle_at(address, tmp_path) as first:
+        pass
     killed = tmp_path / CACHE / "video-poller-killed"
     killed.mkdir()
     (killed / "lock").touch()
@@ -80,15 +81,16 @@ async def test_the_next_task_finds_the_bundle(
     for path in models:
         await shop.upload(tmp_path / "other", f"people/{path}")
 
-    again = await obtain_bundle(address, tmp_path)
+    async with bundle_at(address, tmp_path) as again:
+        pass
 
-    assert first is not None
     assert again == first
-    assert list((tmp_path / CACHE).iterdir()) == [first.root]
+    assert {path.name for path in (tmp_path / CACHE).iterdir()} == {"lock", first.root.name}
     (first.root / models[0]).write_bytes(b"damaged")
     for path in models:
         await shop.upload(bundle.root / path, f"people/{path}")
-    assert await obtain_bundle(address, tmp_path) == first
+    async with bundle_at(address, tmp_path) as mended:
+        assert mended == first
     assert (first.root / models[0]).read_bytes() == (bundle.root / models[0]).read_bytes()
 
 

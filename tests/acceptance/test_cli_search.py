@@ -186,14 +186,15 @@ async def test_a_filter_does_not_empty_the_list(database: Database) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "either --image or --video"),
-        (("--image", "seen.png", "--video", "84"), "either --image or --video"),
+        ((), "--image, --video with --at, or --text"),
+        (("--image", "seen.png", "--video", "84"), "say what to look for"),
         (("--video", "84"), "at what TIME"),
         (("--video", "84", "--at", "1:75"), "is no time"),
         (("--video", "85", "--at", "1"), "no video is known as 85"),
         (("--video", "84", "--at", "1:00:00"), "the nearest is at 0:00.000"),
-        (("--image", "nothing.png"), "nothing.png"),
+        (("--image", "nothing.png"), "nothing.png: No such file or directory\n"),
         (("--image", "text.png"), "holds no picture"),
+        (("--text", "a red car"), "the built-in descriptor knows no words"),
         (("--video", "84", "--at", "0", "--in", "85"), "no video is known as 85"),
     ],
 )
@@ -204,14 +205,16 @@ async def test_what_cannot_be_looked_for(
     arguments: tuple[str, ...],
     said: str,
 ) -> None:
-    """Exit 2 and a sentence that says what is wrong with it."""
+    """Exit 2 and one line that says what is wrong with it, as of the other commands."""
     await store(database, tmp_path, "84", {0: view(1)})
     write_picture(tmp_path / "seen.png", view(1))
     (tmp_path / "text.png").write_text("no picture, but a sentence")
     placed = [str(tmp_path / part) if part.endswith(".png") else part for part in arguments]
 
-    refused = run_poller(settings_env | {"COLUMNS": "300"}, "search", *placed)
+    refused = run_poller(settings_env, "search", *placed)
 
     assert refused.returncode == 2
     assert said in refused.stderr
-    assert "Traceback" not in refused.stderr
+    assert refused.stderr.startswith("poller: ")
+    assert len(refused.stderr.splitlines()) == 1
+    assert "Errno" not in refused.stderr

@@ -99,7 +99,7 @@ async def test_a_bundle_without_a_detector_finds_nobody(tmp_path: Path) -> None:
     write_bundle(tmp_path, EMBEDDER)
 
     with pytest.raises(SettingsError, match="without a detector there are no persons"):
-        await trial(tmp_path, tmp_path / "no.mp4", "cpu", 5, as_json=True)
+        await trial(str(tmp_path), tmp_path / "no.mp4", "cpu", 5, as_json=True)
 
 
 async def test_a_file_that_is_no_video_is_refused(tmp_path: Path, bundle: Bundle) -> None:
@@ -108,7 +108,7 @@ async def test_a_file_that_is_no_video_is_refused(tmp_path: Path, bundle: Bundle
     text.write_text("no video")
 
     with pytest.raises(PermanentError, match="not_a_video"):
-        await trial(bundle.root, text, "cpu", 5, as_json=True)
+        await trial(str(bundle.root), text, "cpu", 5, as_json=True)
 
 
 async def test_no_decoder_can_be_started(
@@ -124,4 +124,4 @@ async def test_no_decoder_can_be_started(
     monkeypatch.setattr(ForkServer, "__aenter__", refuse)
 
     with pytest.raises(SettingsError, match="decoders cannot be started: no process"):
-        await trial(bundle.root, video, "cpu", 5, as_json=True)
+        await trial(str(bundle.root), video, "cpu", 5, as_json=True)

@@ -1,14 +1,17 @@
 """Bundles that lie in S3."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
 from tests.factories_bundle import EMBEDDER, write_bundle, write_embedder
 
+from inference.bundle import Bundle, read_bundle
 from poller import bundles
-from poller.bundles import CACHE, obtain_bundle
-from poller.errors import UnavailableError
+from poller.bundles import CACHE, KEPT, bundle_at, obtained_bundle
+from poller.cli.bundle import check
+from poller.errors import RetryableError, SettingsError, SupersededError, UnavailableError
 from poller.local.resources import Clients
 from poller.s3 import Objects
 
@@ -30,34 +33,106 @@ async def address(
     root = tmp_path / "made"
     write_embedder(root / "embedder", "clip")
     bundle = write_bundle(root, EMBEDDER)
+    await upload(clients, bucket, "people", bundle)
+    return f"s3://{bucket}/people"
+
+
+async def upload(clients: Clients, bucket: str, prefix: str, bundle: Bundle) -> None:
+    """Put a bundle into the bucket."""
     for path in ["bundle.toml", *bundle.manifest.files]:
         await clients.s3.put_object(
-            Bucket=bucket, Key=f"people/{path}", Body=(bundle.root / path).read_bytes()
+            Bucket=bucket, Key=f"{prefix}/{path}", Body=(bundle.root / path).read_bytes()
         )
-    return f"s3://{bucket}/people"
+
+
+def kept(work_dir: Path) -> set[Path]:
+    """The bundles in the cache."""
+    return {path.parent for path in (work_dir / CACHE).glob("*/bundle.toml")}
 
 
 async def test_two_tasks_fetch_at_once(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither finds the other's copy when it begins; one good copy is left, and nothing else."""
-    both = asyncio.Barrier(2)
+    """The second waits for the first and finds its copy; neither removes what the other has."""
+    begun, free = asyncio.Event(), asyncio.Event()
+    fetched = []
     really_bring = bundles._bring
 
     async def bring(objects: Objects, bucket: str, key: str, path: Path) -> None:
+        fetched.append(key.rpartition("/")[2])
+        begun.set()
+        await free.wait()
         await really_bring(objects, bucket, key, path)
-        if key.endswith("safetensors"):
-            await both.wait()  # so that both are past the look for a copy
+
+    async def obtain() -> tuple[Bundle | None, bool]:
+        async with obtained_bundle(address, tmp_path) as bundle:
+            return bundle, bundle is not None and (bundle.root / "bundle.toml").exists()
 
     monkeypatch.setattr(bundles, "_bring", bring)
+    first = asyncio.create_task(obtain())
+    await begun.wait()
+    second = asyncio.create_task(obtain())
+    free.set()
 
-    first, second = await asyncio.gather(
-        obtain_bundle(address, tmp_path), obtain_bundle(address, tmp_path)
-    )
+    both = await asyncio.gather(first, second)
 
-    assert first is not None
-    assert first == second
-    assert list((tmp_path / CACHE).iterdir()) == [first.root]
+    assert both[0] == both[1]
+    assert both[0][1]
+    assert len(kept(tmp_path)) == 1
+    assert fetched.count("bundle.toml") == 2
+    assert fetched.count("model.safetensors") == 1
+
+
+async def test_a_damaged_copy_is_mended_once(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two tasks of a host that find it damaged: the one does not remove what the other fetched."""
+    async with bundle_at(address, tmp_path) as bundle:
+        weights = bundle.root / "embedder" / "model.safetensors"
+    good = weights.read_bytes()
+    weights.write_bytes(b"damaged")
+    seen = []
+    really_read = bundles._read_kept
+
+    def read(place: Path, said: bytes) -> Bundle | None:
+        seen.append(really_read(place, said))
+        return seen[-1]
+
+    async def obtain() -> bytes:
+        async with bundle_at(address, tmp_path) as bundle:
+            return (bundle.root / "embedder" / "model.safetensors").read_bytes()
+
+    monkeypatch.setattr(bundles, "_read_kept", read)
+
+    both = await asyncio.gather(obtain(), obtain())
+
+    assert set(both) == {good}
+    assert [found is None for found in seen] == [True, False]
+
+
+async def test_the_bundles_used_last_are_kept(
+    address: str, clients: Clients, bucket: str, tmp_path: Path
+) -> None:
+    """Older ones make room, but for those that a task uses; what is wanted again comes back."""
+    made = tmp_path / "made"
+    work = tmp_path / "work"
+    work.mkdir()
+    used: list[Path] = []
+    async with bundle_at(address, work) as in_use:
+        for number in range(KEPT + 1):
+            text = (made / "bundle.toml").read_text()
+            (made / "bundle.toml").write_text(
+                text.replace(f'version = "{number + 1}"', f'version = "{number + 2}"')
+            )
+            await upload(clients, bucket, f"v{number}", read_bundle(made))
+            async with bundle_at(f"s3://{bucket}/v{number}", work) as newer:
+                used.append(newer.root)
+
+        assert len(set(used)) == KEPT + 1
+        assert kept(work) == {in_use.root, *used[-KEPT:]}
+
+    async with bundle_at(f"s3://{bucket}/v0", work) as again:
+        assert kept(work) == {again.root, *used[-KEPT + 1 :]}
 
 
 async def test_an_outage_is_no_wrong_setting(
@@ -67,4 +142,60 @@ async def test_an_outage_is_no_wrong_setting(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
 
     with pytest.raises(UnavailableError, match="s3"):
-        await obtain_bundle(address, tmp_path)
+        async with bundle_at(address, tmp_path):
+            pass
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [SupersededError("it was overwritten"), RetryableError("object_unreadable", "a bad request")],
+)
+async def test_a_fault_that_passes_is_no_wrong_setting(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    """A bundle that is overwritten while it is fetched is one to fetch again: exit 1, not 2."""
+
+    async def bring(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(bundles, "_bring", bring)
+
+    with pytest.raises(UnavailableError, match=str(fault)):
+        async with obtained_bundle(address, tmp_path):
+            pass
+
+
+async def test_what_the_disk_refuses_is_one_line(address: str, tmp_path: Path) -> None:
+    """A file where the cache should be, and a directory where a bundle's file should be."""
+    (tmp_path / CACHE).write_text("in the way")
+    local = tmp_path / "made"
+    weights = local / "embedder" / "model.safetensors"
+    weights.unlink()
+    weights.mkdir()
+
+    with pytest.raises(SettingsError, match=r"cannot be kept in .*: File exists"):
+        async with obtained_bundle(address, tmp_path):
+            pass
+    with pytest.raises(SettingsError, match=r"model\.safetensors: is missing"):
+        async with obtained_bundle(str(local), None):
+            pass
+
+
+async def test_a_bundle_in_s3_is_checked(
+    address: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`poller bundle check s3://…` fetches it, and says as much as of a directory."""
+    monkeypatch.setenv("POLLER_WORK_DIR", str(tmp_path))
+
+    await check(address, "cpu", as_json=True)
+
+    report = json.loads(capsys.readouterr().out)
+    assert (report["loads"], report["title"]) == (True, "people-1")
+    assert report["parts"]["embedder"]["text"] == "no"  # it has no tokenizer
+    assert len(kept(tmp_path)) == 1
+    with pytest.raises(SettingsError, match=r"object_missing: s3://.*/nothing/bundle\.toml"):
+        await check(address.replace("/people", "/nothing"), "cpu", as_json=True)
+    assert json.loads(capsys.readouterr().out)["loads"] is False

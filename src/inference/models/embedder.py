@@ -69,7 +69,7 @@ class Embedder:
         with torch.inference_mode():
             brought = [picture.to(self.device) for picture in pictures]
             outputs = in_batches(brought, self.batch_size, self.prepare.each, self._run)
-            return [_unit(vector) for (vector,) in outputs]
+            return [unit(vector) for (vector,) in outputs]
 
     def _run(self, batch: Tensor) -> tuple[Tensor]:
         # No threshold depends on a direction: on CUDA half of the bits are enough for it.
@@ -78,7 +78,8 @@ class Embedder:
             return (getattr(self.network(pixel_values=batch), self.output),)
 
 
-def _unit(vector: Tensor) -> npt.NDArray[np.float32] | None:
+def unit(vector: Tensor) -> npt.NDArray[np.float32] | None:
+    """Give a vector [D] on the CPU length 1; None for one without a direction."""
     length = float(vector.norm())
     if not 0 < length < float("inf"):  # false for what is no number, too
         return None

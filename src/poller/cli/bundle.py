@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,24 +12,29 @@ import torch
 from pydantic import ByteSize
 from rich.console import Console
 
-from inference.bundle import Bundle, read_bundle
+from inference.bundle import Bundle
 from inference.manifest import BundleError
 from inference.models.loaded import Models
+from inference.models.text import TextTower
+from poller.bundles import bundle_at
 from poller.errors import SettingsError
+from poller.settings import load
 
 Result = TypeVar("Result")
 _HEIGHT, _WIDTH = 144, 256
 """Of the test frame."""
 
 
-def check(path: Path, device: str, *, as_json: bool) -> None:
+async def check(place: str, device: str, *, as_json: bool) -> None:
     """Verify a bundle, load each of its parts, run it once, and say what it is.
 
     Raises:
         SettingsError: it cannot be used.
+        UnavailableError: it is in S3, which is away, or the disk is full.
     """
     try:
-        report = _report(path, pick_device(device))
+        async with bundle_at(place, load().work_dir) as bundle:
+            report = _report(bundle, pick_device(device))
     except BundleError as error:
         if as_json:
             _print_json({"loads": False, "fault": str(error)})
@@ -60,8 +64,7 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _report(path: Path, device: torch.device) -> dict[str, Any]:
-    bundle = read_bundle(path)
+def _report(bundle: Bundle, device: torch.device) -> dict[str, Any]:
     torch.set_num_threads(1)  # as in the service: what is measured is what there will be
     models = Models.load(bundle, device)
     frame = _test_frame().to(device)
@@ -109,9 +112,18 @@ def _try_parts(bundle: Bundle, models: Models, frame: torch.Tensor) -> dict[str,
         parts["embedder"] = {
             "model": embedder.network.config.model_type,
             "numbers": 0 if vector is None else len(vector),
+            "text": _try_text(bundle),
             "ms": ms,
         }
     return parts
+
+
+def _try_text(bundle: Bundle) -> str:
+    """Whether words can be looked for; a text tower that is there must run."""
+    if not TextTower.is_in(bundle):
+        return "no"
+    TextTower.load(bundle, torch.device("cpu")).embed("a person")
+    return "yes"
 
 
 def _timed(run: Callable[[], list[Result]]) -> tuple[list[Result], int]:

@@ -13,27 +13,35 @@ bundle = typer.Typer(
     rich_markup_mode="markdown",
 )
 BundlePath = Annotated[Path, typer.Argument(metavar="PATH", help="directory with bundle.toml")]
+BundlePlace = Annotated[
+    str,
+    typer.Argument(
+        metavar="PATH|s3://BUCKET/PREFIX",
+        help="directory with bundle.toml; one in S3 is fetched to POLLER_WORK_DIR and kept there",
+    ),
+]
 
 
 @bundle.command("check")
 def check_bundle(
-    path: BundlePath,
+    place: BundlePlace,
     device: Annotated[str, typer.Option(help="`auto`, `cpu` or `cuda`")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False,
 ) -> None:
     """Verify a bundle, load each of its parts and run it once. Exit 2 if it cannot be used.
 
     - `poller bundle check models/people`
+    - `poller bundle check s3://models/people`
     - `poller bundle check models/people --json`
     """
     from poller.cli.bundle import check  # noqa: PLC0415
 
-    check(path, device, as_json=as_json)
+    asyncio.run(check(place, device, as_json=as_json))
 
 
 @bundle.command("try")
 def try_bundle(
-    path: BundlePath,
+    place: BundlePlace,
     video: Annotated[Path, typer.Argument(metavar="VIDEO", help="a file", exists=True)],
     device: Annotated[str, typer.Option(help="`auto`, `cpu` or `cuda`")] = "auto",
     fps: Annotated[float, typer.Option(min=0.1, max=120, help="frames per second")] = 5,
@@ -45,7 +53,7 @@ def try_bundle(
     """
     from poller.cli.trial import trial  # noqa: PLC0415
 
-    raise typer.Exit(asyncio.run(trial(path, video, device, fps, as_json=as_json)))
+    raise typer.Exit(asyncio.run(trial(place, video, device, fps, as_json=as_json)))
 
 
 @bundle.command("seal")

@@ -27,7 +27,7 @@ from inference.forkserver import ForkServer
 from inference.frames import FrameBatch
 from inference.samples import write_video
 from inference.slabs import Slabs
-from poller.bundles import BUILTIN, obtain_bundle
+from poller.bundles import BUILTIN, obtained_bundle
 from poller.cli.access import database_url, open_objects, open_queues
 from poller.cli.typed import as_typed
 from poller.errors import PermanentError, RetryableError, SettingsError, UnavailableError
@@ -177,8 +177,8 @@ async def check_model(settings: Settings) -> str:
     if settings.model == BUILTIN:
         return "the built-in analysis"
     with open_workspace(settings.work_dir):  # refuses a directory that is not there
-        bundle = await obtain_bundle(settings.model, settings.work_dir)
-    return "" if bundle is None else bundle.title
+        async with obtained_bundle(settings.model, settings.work_dir) as bundle:
+            return "" if bundle is None else bundle.title
 
 
 async def check_decoder(settings: Settings) -> str:

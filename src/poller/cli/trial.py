@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from inference.bundle import read_bundle
 from inference.decode import Decoding, Limits, Request
 from inference.errors import DecoderFailedError, DecodersUnavailableError, VideoRejectedError
 from inference.events import Embedding, Event
@@ -24,9 +23,11 @@ from inference.persons import Persons
 from inference.sights import Sight
 from inference.slabs import Slabs
 from inference.tracks import Tracker
+from poller.bundles import bundle_at
 from poller.cli import tables
 from poller.cli.bundle import pick_device
 from poller.errors import PermanentError, SettingsError
+from poller.settings import load
 
 _BATCH = 8
 _FRAME_BYTES = 256 * 256 * 3
@@ -44,7 +45,7 @@ class _Outcome:
     embeddings: list[Embedding] = field(default_factory=list)
 
 
-async def trial(path: Path, video: Path, device: str, fps: float, *, as_json: bool) -> int:
+async def trial(place: str, video: Path, device: str, fps: float, *, as_json: bool) -> int:
     """Show the persons that a bundle finds in a video; nothing is stored. Returns the exit code.
 
     Raises:
@@ -52,11 +53,11 @@ async def trial(path: Path, video: Path, device: str, fps: float, *, as_json: bo
         PermanentError: the video cannot be analysed.
     """
     try:
-        bundle = read_bundle(path)
-        said = bundle.manifest
-        detector = _detector(said)
-        torch.set_num_threads(1)  # as in the service
-        models = Models.load(bundle, pick_device(device))
+        async with bundle_at(place, load().work_dir) as bundle:
+            said = bundle.manifest
+            detector = _detector(said)
+            torch.set_num_threads(1)  # as in the service
+            models = Models.load(bundle, pick_device(device))
     except BundleError as error:
         raise SettingsError([str(error)]) from error
     tracker = Tracker(threshold=detector.threshold, **said.tracking.model_dump())

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from inference.features import DESCRIPTOR_MODEL, DESCRIPTOR_SIZE
 from poller.postgres.pool import outages_translated, query
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ class Among:
     """Which moments a search looks at; None: all."""
 
     kind: str
-    """Of the embedding: `frame` or `shot`."""
+    """Of the embedding: `frame`, `shot` or `track`."""
+    model: str = DESCRIPTOR_MODEL
+    """Whose embedding."""
     but: UUID | None = None
     """Not in this video."""
     only: Sequence[UUID] | None = None
@@ -101,9 +104,9 @@ class Reports:
                 await self._connection.execute("SET LOCAL hnsw.iterative_scan = strict_order")
                 return await self._fetch(query("nearest_shots"), list(analysis_ids), limit)
 
-    async def picture_at(self, video_id: UUID, at_ms: int) -> Row | None:
-        """The described frame nearest to a time: `start_ms` and `vector` as pgvector's text."""
-        rows = await self._fetch(query("picture_at"), video_id, at_ms)
+    async def picture_at(self, video_id: UUID, at_ms: int, model: str) -> Row | None:
+        """The frame nearest to a time that a model described: `start_ms` and `vector`, as text."""
+        rows = await self._fetch(query("picture_at"), video_id, at_ms, model)
         return rows[0] if rows else None
 
     async def nearest_moments(self, vector: str, among: Among, limit: int) -> list[Row]:
@@ -118,7 +121,8 @@ class Reports:
                 await self._connection.execute("SET LOCAL hnsw.max_scan_tuples = 1000000")
                 await self._connection.execute("SET LOCAL hnsw.scan_mem_multiplier = 16")
                 wanted = (among.kind, among.but, among.only, among.during, among.since, among.until)
-                return await self._fetch(query("nearest_moments"), vector, *wanted, limit)
+                statement = _of_model(query("nearest_moments"), among.model, vector.count(",") + 1)
+                return await self._fetch(statement, vector, *wanted, limit)
 
     async def _by_object(
         self, name: str, objects: Sequence[Where], *arguments: object
@@ -130,6 +134,17 @@ class Reports:
     async def _fetch(self, statement: str, *arguments: object) -> list[Row]:
         with outages_translated():
             return [dict(row) for row in await self._connection.fetch(statement, *arguments)]
+
+
+def _of_model(statement: str, model: str, size: int) -> str:
+    """Put another model and the size of its vectors into a statement for the built-in ones.
+
+    Both must be in the text: as parameters they would keep the planner from a partial index.
+    """
+    quoted = "'" + model.replace("'", "''") + "'"
+    return statement.replace(f"'{DESCRIPTOR_MODEL}'", quoted).replace(
+        f"halfvec({DESCRIPTOR_SIZE})", f"halfvec({size})"
+    )
 
 
 def _as_uuid(text: str) -> UUID | None:
