@@ -77,13 +77,13 @@ run "wake" {
   }
 
   assert {
-    condition     = aws_cloudwatch_metric_alarm.wake.threshold == 1 && aws_cloudwatch_metric_alarm.wake.comparison_operator == "GreaterThanOrEqualToThreshold" && aws_cloudwatch_metric_alarm.wake.evaluation_periods == 1
+    condition     = aws_cloudwatch_metric_alarm.wake.threshold == 1 && aws_cloudwatch_metric_alarm.wake.comparison_operator == "GreaterThanOrEqualToThreshold" && aws_cloudwatch_metric_alarm.wake.evaluation_periods == 3 && aws_cloudwatch_metric_alarm.wake.datapoints_to_alarm == 1
     error_message = "The first message wakes, within a minute."
   }
 
   assert {
-    condition     = [for query in aws_cloudwatch_metric_alarm.wake.metric_query : query.expression if query.return_data == true] == ["IF(FILL(desired, 0) < 1 AND FILL(in_flight, 0) < 1, visible, 0) / IF(FILL(visible, -1) < 0, 0, 1)"]
-    error_message = "It wakes at zero tasks only."
+    condition     = [for query in aws_cloudwatch_metric_alarm.wake.metric_query : query.expression if query.return_data == true] == ["IF(FILL(desired, 1) < 1 OR (FILL(desired, 0) < 1 AND FILL(in_flight, 0) < 1), visible, 0) / IF(FILL(visible, -1) < 0, 0, 1)"]
+    error_message = "It wakes where no task is wanted, and only there."
   }
 
   assert {

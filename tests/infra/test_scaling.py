@@ -26,6 +26,7 @@ NUMBERS = {
     "scale_out_cooldown": f"{BACKLOG}.scale_out_cooldown",
     "scale_in_cooldown": f"{BACKLOG}.scale_in_cooldown",
     "wake_threshold": "aws_cloudwatch_metric_alarm.wake.threshold",
+    "wake_periods": "aws_cloudwatch_metric_alarm.wake.evaluation_periods",
     "wake_adjustment": f"one({WAKE}.step_adjustment).scaling_adjustment",
     "wake_cooldown": f"{WAKE}.cooldown",
     "sleep_threshold": "aws_cloudwatch_metric_alarm.sleep.threshold",

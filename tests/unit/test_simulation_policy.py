@@ -55,6 +55,8 @@ def at(datum: Datum, name: str, reading: Reading) -> Point:
         ("1,000 messages, no task", Datum(1000, 0, 0), 1000, 1000, 1000),
         ("1,000 messages, four tasks", Datum(984, 16, 4), 250, 0, 1000),
         ("work, while ECS lags", Datum(984, 16, NONE), NONE, 0, 1000),
+        ("work, and no task is wanted any more", Datum(996, 4, 0), 1000, 996, 1000),
+        ("in flight only, and no task is wanted any more", Datum(0, 4, 0), 4, 0, 4),
         ("nothing to do, four tasks", Datum(0, 0, 4), 0.00025, 0, 0),
         ("visible lags", Datum(NONE, 0, 1), NONE, NONE, NONE),
         ("visible lags, no task", Datum(NONE, 0, 0), NONE, NONE, NONE),
@@ -148,6 +150,18 @@ def test_a_task_that_starts_is_no_reason_for_another() -> None:
     assert decided == [1] * 10 + [2]
 
 
+@given(st.integers(1, 3000), st.integers(0, 40), st.sampled_from([0, 1, 2]))
+def test_work_never_stays_without_a_wanted_task(visible: int, in_flight: int, late: int) -> None:
+    """A task that protected itself goes on when none is wanted, and hides no message behind it.
+
+    The newest minutes have their messages, but not yet their tasks.
+    """
+    scaler = Scaler(POLICY)
+    metrics = [Datum(visible, in_flight, 0)] * 20 + [Datum(visible, 4, NONE)] * late
+
+    assert scaler.decide(0, metrics, 0, 0) == 1
+
+
 def test_busy_tasks_whose_count_lags_wake_nobody() -> None:
     """The count of tasks is filled with 0, but what is in flight shows that there are some."""
     scaler = Scaler(POLICY)
@@ -217,8 +231,10 @@ def test_an_alarm_looks_at_the_newest_values_that_there_are(
     present = [value for value in values[-(periods + 2) :] if value is not None]
 
     rings = is_breached(values, periods, lambda value: value > 0)
+    rings_once = is_breached(values, periods, lambda value: value > 0, 1)
 
     assert rings == (present[-periods:] == [1.0] * periods)
+    assert rings_once == (1.0 in present[-periods:])
 
 
 # --- one source of truth ---

@@ -202,6 +202,20 @@ def test_the_first_message_waits_for_metric_instance_and_task() -> None:
     assert outcome.bill.starts == 1
 
 
+def test_what_comes_while_the_last_task_is_given_up() -> None:
+    """That task takes it and so lives on, although none is wanted: it does not stay alone with it.
+
+    The second uploads come 20 minutes after the first, about when its quiet is over.
+    """
+    calm = Machines(losses_per_hour=0)
+
+    for second in range(1240, 1400, 20):
+        times = np.concatenate([[0.0], np.linspace(second, second + 60, 400)])
+        outcome = simulate(times, np.full(401, 60.0), calm)
+
+        assert max(sample.tasks for sample in outcome.samples) == Terms().max_tasks
+
+
 def test_a_queue_that_slept_for_long_wakes_late() -> None:
     """SQS reports nothing of it until a quarter of an hour after it was touched."""
     calm = Machines(losses_per_hour=0)

@@ -55,6 +55,7 @@ class Policy:
     scale_out_cooldown: float
     scale_in_cooldown: float
     wake_threshold: float
+    wake_periods: int
     wake_adjustment: int
     wake_cooldown: float
     sleep_threshold: float
@@ -116,6 +117,7 @@ def _make_policy(document: dict[str, Any], terms: Terms) -> Policy:
         scale_out_cooldown=float(document["scale_out_cooldown"]),
         scale_in_cooldown=float(document["scale_in_cooldown"]),
         wake_threshold=float(document["wake_threshold"]),
+        wake_periods=int(document["wake_periods"]),
         wake_adjustment=int(document["wake_adjustment"]),
         wake_cooldown=float(document["wake_cooldown"]),
         sleep_threshold=float(document["sleep_threshold"]),
@@ -124,13 +126,18 @@ def _make_policy(document: dict[str, Any], terms: Terms) -> Policy:
     )
 
 
-def is_breached(values: Sequence[Point], periods: int, breaches: Callable[[float], bool]) -> bool:
-    """Whether the newest `periods` values that there are all breach; too few do not.
+def is_breached(
+    values: Sequence[Point],
+    periods: int,
+    breaches: Callable[[float], bool],
+    wanted: int | None = None,
+) -> bool:
+    """Whether of the newest `periods` values that there are `wanted` breach; None: all of them.
 
-    As an alarm with `treat_missing_data = "notBreaching"` that wants every datapoint.
+    As an alarm with `treat_missing_data = "notBreaching"`, which wants so many datapoints.
     """
     present = [value for value in values[-(periods + _SPARE_PERIODS) :] if value is not None]
-    return len(present) >= periods and all(map(breaches, present[-periods:]))
+    return sum(map(breaches, present[-periods:])) >= (wanted or periods)
 
 
 @dataclass(slots=True)
@@ -186,7 +193,8 @@ class Scaler:
     def _wanted_to_wake(self, now: float, window: Sequence[Datum], desired: int) -> int:
         policy = self._policy
         values = [self._waking(datum) for datum in window]
-        if not is_breached(values, 1, lambda value: value >= policy.wake_threshold):
+        periods, threshold = policy.wake_periods, policy.wake_threshold
+        if not is_breached(values, periods, lambda value: value >= threshold, 1):
             return desired
         base = self._wake.start_from(now, desired)
         wanted = base + policy.wake_adjustment

@@ -107,10 +107,12 @@ resource "aws_appautoscaling_policy" "wake" {
 
 resource "aws_cloudwatch_metric_alarm" "wake" {
   alarm_name          = "${var.name}-wake"
-  alarm_description   = "A message waits and there is no task: scaling starts one. No fault."
+  alarm_description   = "A message waits and no task is wanted: scaling starts one. No fault."
   comparison_operator = "GreaterThanOrEqualToThreshold"
   threshold           = local.policy.wake_threshold
-  evaluation_periods  = 1
+  # Any one of them: the count of tasks may be known later than that of messages.
+  evaluation_periods  = local.policy.wake_periods
+  datapoints_to_alarm = 1
   treat_missing_data  = "notBreaching"
   alarm_actions       = [aws_appautoscaling_policy.wake.arn]
 
@@ -133,7 +135,7 @@ resource "aws_cloudwatch_metric_alarm" "wake" {
 
   metric_query {
     id          = "wake"
-    label       = "messages that wait at zero tasks"
+    label       = "messages that wait while no task is wanted"
     expression  = local.policy.expressions.wake
     return_data = true
   }
