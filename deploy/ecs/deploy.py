@@ -48,6 +48,7 @@ _NO_IMAGE = "sha256:" + "0" * 64
 """Stands for the digest where only the repository is made."""
 _CLIP = """
 import sys, tempfile
+from pathlib import Path
 from inference.samples import make_samples
 with tempfile.TemporaryDirectory() as made:
     make_samples(Path(made))
@@ -286,7 +287,7 @@ def main() -> int:
         help="TAG@sha256:…, default: %(default)s, as Dockerfile.gpu says",
     )
     parser.add_argument("--yes", action="store_true", help="agree to what is planned, unseen")
-    parser.add_argument("--minutes", type=float, default=30, help="longest wait in steps 5 and 6")
+    parser.add_argument("--minutes", type=float, default=45, help="longest wait in steps 5 and 6")
     parser.add_argument("--every-seconds", type=float, default=15, help="how often to look")
     parser.add_argument(
         "--no-smoke", dest="smoke", action="store_false", help="leave out step 6: it wakes a GPU"

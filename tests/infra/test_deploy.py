@@ -1,7 +1,8 @@
 """`deploy/ecs/deploy.py`: what it refuses before anything is touched, and in which order it works.
 
 Git, the AWS CLI, Terraform and the AWS of the emulator are real. Docker is a stand-in that writes
-down what it was asked to do, and pushes a made-up image to the emulator's repository.
+down what it was asked to do, runs what Python is to run, and pushes a made-up image to the
+emulator's repository.
 """
 
 import importlib.util
@@ -31,7 +32,7 @@ case $1 in
   info) exit "${DOCKER_ABSENT:-0}" ;;
   run)
     if [[ $* == *entrypoint* ]]; then
-      printf 'a video'
+      "$PYTHON" -c "${@: -1}" || exit
       # The emulator takes the policy "TLS only" for "nobody".
       aws s3api delete-bucket-policy --region eu-central-1 --bucket "$BUCKET"
     fi ;;
@@ -107,6 +108,7 @@ class Checkout:
             "AWS_SECRET_ACCESS_KEY": "test",
             "CHECKPOINT_DISABLE": "1",
             "LOG": str(self._log),
+            "PYTHON": sys.executable,
             "PATH": f"{tools}:{os.environ['PATH']}",
             "TF_CLI_CONFIG_FILE": os.devnull,
         }
