@@ -18,6 +18,7 @@ from inference.manifest import Manifest
 from inference.people import TrackVectors
 from inference.persons import Persons
 from inference.recording import Recording
+from inference.refining import Refined, Refiner
 from inference.sampling import Rate
 from inference.slabs import Slabs
 from inference.timeline import Timeline
@@ -180,7 +181,12 @@ class Analyzer:
             recording.stretch.tolerant = request.tolerant or opened.backend == "tolerant"
             run = _Run(decoding, video, timeline, recording, on_progress, past.position_ms)
             await past.repeat(run.take)
-            return await run.complete()
+            await run.complete()
+        # The device is not held any more: others would wait for a video that brings no frames.
+        refiner = Refiner(self._server, self._limits)
+        length_ms = decoding.opened.info.duration_seconds * 1000
+        refined = await refiner.look(path, timeline.cuts(), length_ms, on_alive)
+        return run.conclude(refined)
 
     def _timeline(self, source_fps: float) -> Timeline:
         said = self._manifest
@@ -222,24 +228,28 @@ class _Run:
     start_ms: float | None = None
     step: asyncio.Task[None] | None = None
 
-    async def complete(self) -> Analysis:
+    async def complete(self) -> None:
         try:
             await self._go_on()
         except asyncio.CancelledError:
             await self._leave()
             raise
+
+    def conclude(self, refined: Refined) -> Analysis:
         finished = self.decoding.finished
         if finished is None:
             raise AssertionError("a decoding that ends has finished")
         info = self.decoding.opened.info
         return Analysis(
             info=info,
-            results=self.timeline.finish(info, finished.end_ms),
+            results=self.timeline.finish(info, finished.end_ms, refined.changes),
             frames_decoded=finished.decoded,
             frames_analyzed=self.frames_analyzed,
             decode_seconds=finished.seconds,
             infer_seconds=self.infer_seconds,
-            cost=Cost(finished.cpu_seconds, self.device_seconds, self.from_ms),
+            cost=Cost(
+                finished.cpu_seconds + refined.cpu_seconds, self.device_seconds, self.from_ms
+            ),
             invalid=self.timeline.invalid,
             crowded=self.timeline.crowded,
         )

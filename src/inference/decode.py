@@ -21,6 +21,7 @@ from inference.sampling import Rate
 from inference.slabs import Slabs
 from inference.wire import (
     Alive,
+    Changed,
     Filled,
     Finished,
     Message,
@@ -66,6 +67,8 @@ class Request:
     """Go on behind the frame shown at this time; None: from the start."""
     moments: Sequence[Moment] | None = None
     """Show these, larger, instead of a sample."""
+    spans: Sequence[tuple[float, float]] | None = None
+    """Tell where in these the picture changes most, instead of a sample."""
 
 
 class Decoding:
@@ -98,6 +101,7 @@ class Decoding:
         self._decoded = 0
         self._stack = AsyncExitStack()
         self.finished: Finished | None = None
+        self.changes: list[Changed] = []
 
     @property
     def pid(self) -> int:
@@ -140,6 +144,8 @@ class Decoding:
                     yield self._batch(message)
                 case Gap():
                     yield message
+                case Changed() if len(self.changes) < len(self._request.spans or ()):
+                    self.changes.append(message)
                 case Alive():
                     self._decoded = message.decoded
                 case Finished():
@@ -148,8 +154,8 @@ class Decoding:
                     raise DecoderFailedError("decoder_out_of_memory", message.detail)
                 case Rejected():
                     raise VideoRejectedError(message.reason, message.detail)
-                case Opened():
-                    raise await self._failure("it opened the file twice")
+                case Opened() | Changed():
+                    raise await self._failure("it said what nobody had asked for")
                 case _:
                     assert_never(message)
 
@@ -173,6 +179,7 @@ class Decoding:
             threads=request.threads,
             tolerant=request.tolerant,
             moments=_as_numbers(request.moments),
+            spans=request.spans,
         )
         return await self._server.fork(order, slabs, self._stderr)
 

@@ -18,6 +18,7 @@ from inference.backends import (
     Selection,
     read_with_decord,
 )
+from inference.changes import find_changes
 from inference.confinement import confine, take_stdout
 from inference.errors import VideoRejectedError
 from inference.frames import Gap
@@ -30,6 +31,7 @@ from inference.sparse import plan_packets, read_sparsely
 from inference.tolerant import Tolerant
 from inference.wire import (
     Alive,
+    Changed,
     Filled,
     Finished,
     Message,
@@ -135,6 +137,9 @@ def _decode(order: Order, outbox: Outbox) -> None:
     if order.moments is not None:
         _show(order, [Moment(*numbers) for numbers in order.moments], facts, outbox)
         return
+    if order.spans is not None:
+        _find(order, order.spans, facts, outbox)
+        return
     path, selection = Path(order.path), Selection(order.sample_fps, order.after_ms)
     backend, frames = open_frames(
         path, facts, selection, tolerant=order.tolerant, threads=order.threads, log=log
@@ -164,6 +169,18 @@ def _show(order: Order, moments: Sequence[Moment], facts: Probe, outbox: Outbox)
     outbox.flush()
     seconds = time.monotonic() - start - outbox.waited_seconds
     outbox.say(Finished(0, seconds, facts.end_ms, "pictures", time.process_time()))
+
+
+def _find(order: Order, spans: Sequence[tuple[float, float]], facts: Probe, outbox: Outbox) -> None:
+    """Tell where the picture changes; no pixel leaves the process."""
+    outbox.say(Opened(facts.info, *facts.frame_size(), "changes"))
+    found = find_changes(Path(order.path), facts, spans, threads=order.threads, log=ErrorLog())
+    for item in found:
+        if isinstance(item, Changed):
+            outbox.say(item)
+        else:
+            outbox.put(item)
+    outbox.say(Finished(0, 0.0, facts.end_ms, "changes", time.process_time()))
 
 
 def open_frames(

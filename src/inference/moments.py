@@ -49,9 +49,18 @@ def plan_moments(events: Sequence[Event]) -> dict[int, Moment]:
     A person is shown where the detector was surest of it, another event about its middle.
     A `decode_gap` has nothing to show.
     """
-    wanted = [at for at, event in enumerate(events) if event.event_type != _PICTURELESS]
+    wanted = _showable(events)
     wanted.sort(key=lambda at: events[at].event_type != "person")
     return {at: _moment(events[at]) for at in wanted[:MAX_PICTURES]}
+
+
+def count_unplanned(events: Sequence[Event]) -> int:
+    """How many events have something to show, and are too many for `plan_moments`."""
+    return max(0, len(_showable(events)) - MAX_PICTURES)
+
+
+def _showable(events: Sequence[Event]) -> list[int]:
+    return [at for at, event in enumerate(events) if event.event_type != _PICTURELESS]
 
 
 def _moment(event: Event) -> Moment:

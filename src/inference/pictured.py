@@ -21,6 +21,8 @@ class Pictured:
     """The sum over the open shot, as far as it is certain to be of it."""
     pending: list[tuple[int, npt.NDArray[np.float32]]] = field(default_factory=list)
     second: int | None = None
+    ended: list[npt.NDArray[np.float64] | None] = field(default_factory=list)
+    """The sums from one possible cut to the next."""
 
     def add(self, frame: int, pts_ms: float, vector: npt.NDArray[np.float32]) -> list[Embedding]:
         """Take a frame's unit vector, in order; the first of each second is an embedding."""
@@ -37,15 +39,21 @@ class Pictured:
             vector = self.pending.pop(0)[1].astype(np.float64)
             self.settled = vector if self.settled is None else self.settled + vector
 
-    def close(self, frame: int, start_ms: int, end_ms: int) -> list[Embedding]:
-        """The mean direction of the open shot, which ends before `frame`; the next shot is open.
+    def end(self, frame: int) -> None:
+        """Note that there may be a cut before `frame`."""
+        self.settle(frame)
+        self.ended.append(self.settled)
+        self.settled = None
+
+    def embed(self, first: int, stop: int, start_ms: int, end_ms: int) -> list[Embedding]:
+        """The mean direction of a shot, from the stretch `first` to the one before `stop`.
 
         None where no frame of it has a vector, or they cancel each other out. The descriptor of
         the built-in analysis always has one: each shot's first frame is described, and the constant
         in each descriptor is positive.
         """
-        self.settle(frame)
-        total, self.settled = self.settled, None
+        sums = [each for each in self.ended[first:stop] if each is not None]
+        total = sum(sums[1:], sums[0]) if sums else None
         length = 0.0 if total is None else float(np.linalg.norm(total))
         if total is None or length < _NO_DIRECTION:
             return []

@@ -1,11 +1,12 @@
 """Turns one video's ordered measurements into its events and embeddings; knows no pixels."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from inference.analyzers.cuts import AdaptiveCuts, ContentCuts, Cut, MinLength
+from inference.analyzers.cuts import THRESHOLD, AdaptiveCuts, ContentCuts, Cut, MinLength
 from inference.analyzers.intervals import (
     BlackIntervals,
     FreezeIntervals,
@@ -20,9 +21,17 @@ from inference.persons import Persons
 from inference.pictured import Pictured
 from inference.sampling import Rate, joins_ms
 from inference.sights import Sights
+from inference.wire import Changed
 
 CutRule = Literal["content", "adaptive"]
 MIN_SHOT_FRAMES = 15
+
+
+def place(cut: Cut, change: Changed | None) -> float | None:
+    """When a shot begins, in milliseconds; None where no frame changes as at a cut."""
+    if change is None:
+        return None if cut.is_far else cut.pts_ms
+    return change.at_ms if change.score >= THRESHOLD else None
 
 
 class Timeline:
@@ -55,7 +64,9 @@ class Timeline:
         self._pictured = [Pictured(name) for name in (DESCRIPTOR_MODEL, model)]
         self._persons = persons
         self._frames = 0
-        self._shot: Cut | None = None
+        self._is_sampled = not every_frame
+        self._first: Cut | None = None
+        self._found: list[Cut] = []
         self._events: list[Event] = []
         self._embeddings: list[Embedding] = []
         self.invalid = 0
@@ -72,10 +83,8 @@ class Timeline:
         """Take the next N frames, in presentation order: times, measurements, what models saw."""
         whole = [None] * len(pts_ms) if sights is None else sights.whole()
         for at, pts in enumerate(pts_ms.tolist()):
-            is_apart = self._is_apart(pts)
-            # What differs from a frame long ago need not have changed at once.
-            score = 0.0 if is_apart else float(features.content_score[at])
-            frame = Cut(self._frames, pts, score)
+            is_apart, since = self._is_apart(pts), pts if self._last_ms is None else self._last_ms
+            frame = Cut(self._frames, pts, float(features.content_score[at]), since, is_apart)
             self._frames += 1
             own = features.descriptor[at] if features.described[at] else None
             self._describe(frame, own, whole[at])
@@ -105,11 +114,20 @@ class Timeline:
         """Take these sums, told after the same frames; False where they do not fit."""
         return self._persons is not None and self._persons.restore(vectors)
 
-    def finish(self, info: VideoInfo, end_ms: float) -> Results:
-        """All events and embeddings; `end_ms` is the end of the last frame."""
+    def cuts(self) -> list[Cut]:
+        """All cuts, if frames were left out before them: each is somewhere behind `since_ms`."""
+        return self._found if self._is_sampled else []
+
+    def finish(
+        self, info: VideoInfo, end_ms: float, changes: Mapping[int, Changed] | None = None
+    ) -> Results:
+        """All events and embeddings; `end_ms` is the end of the last frame.
+
+        `changes` say of `cuts`, by their numbers, which frame they are at.
+        """
         _ = info
-        if self._shot is not None:
-            self._close_shot(self._shot, self._frames, end_ms)
+        if self._first is not None:
+            self._close_shots(self._first, end_ms, changes or {})
         if self._is_apart(end_ms):
             self._leave_off()
         self._event("black", self._black.finish())
@@ -131,22 +149,31 @@ class Timeline:
                 self._embeddings += pictured.add(frame.frame, frame.pts_ms, vector.copy())
 
     def _cut(self, frame: Cut) -> None:
-        if self._shot is None:
-            self._shot = frame
+        if self._first is None:
+            self._first = frame
         cut = self._cuts.push(frame)
         if cut is not None:
-            self._close_shot(self._shot, cut.frame, cut.pts_ms)
-            self._shot = cut
+            self._found.append(cut)
+            for pictured in self._pictured:
+                pictured.end(cut.frame)
         settled = self._cuts.settled_before(frame.frame + 1)
         for pictured in self._pictured:
             pictured.settle(settled)
 
-    def _close_shot(self, shot: Cut, next_frame: int, end_ms: float) -> None:
-        start, end = round(shot.pts_ms), round(end_ms)
-        score = shot.score if shot.frame else None
-        self._events.append(Event("shot", start, end, score=score))
+    def _close_shots(self, first: Cut, end_ms: float, changes: Mapping[int, Changed]) -> None:
         for pictured in self._pictured:
-            self._embeddings += pictured.close(next_frame, start, end)
+            pictured.end(self._frames)
+        starts: list[tuple[int, float, float | None]] = [(0, first.pts_ms, None)]
+        for number, cut in enumerate(self._found):
+            at_ms = place(cut, changes.get(number))
+            if at_ms is not None:
+                starts.append((number + 1, at_ms, cut.score))
+        ends = [*starts[1:], (len(self._found) + 1, end_ms, None)]
+        for (stretch, start_ms, score), (stop, stop_ms, _) in zip(starts, ends, strict=True):
+            start, end = round(start_ms), round(stop_ms)
+            self._events.append(Event("shot", start, end, score=score))
+            for pictured in self._pictured:
+                self._embeddings += pictured.embed(stretch, stop, start, end)
 
     def _is_apart(self, pts_ms: float) -> bool:
         return self._last_ms is not None and pts_ms - self._last_ms > self._joins_ms

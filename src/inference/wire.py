@@ -50,6 +50,8 @@ class Order:
     """Use the backend that trusts nothing, because another has failed before."""
     moments: Sequence[tuple[float, float, float]] | None = None
     """Show these, each as (at, from, to) in milliseconds, instead of a sample; see `moments`."""
+    spans: Sequence[tuple[float, float]] | None = None
+    """Tell where in these the picture changes most, instead of a sample; see `changes`."""
 
     def to_json(self) -> str:
         """Encode for the fork server."""
@@ -85,7 +87,8 @@ class Opened:
     width: int
     height: int
     backend: str
-    """`decord`, `sparse`, `keyframes` or `tolerant`; `pictures` where moments were asked for."""
+    """`decord`, `sparse`, `keyframes` or `tolerant`; `pictures` or `changes` where those were
+    asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +133,21 @@ class OutOfMemory:
     detail: str
 
 
-Message = Opened | Filled | Alive | Finished | Rejected | OutOfMemory | Gap
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """In a span, the frame shown at this time differs most from the one before it."""
+
+    span: int
+    """Its number in the order."""
+    at_ms: float
+    score: float
+    """Mean absolute difference of hue, saturation and value, 0..255."""
+
+
+Message = Opened | Filled | Alive | Changed | Finished | Rejected | OutOfMemory | Gap
 _KINDS: dict[str, type[Message]] = {
     kind.__name__.lower(): kind
-    for kind in (Opened, Filled, Alive, Finished, Rejected, OutOfMemory, Gap)
+    for kind in (Opened, Filled, Alive, Changed, Finished, Rejected, OutOfMemory, Gap)
 }
 
 

@@ -6,6 +6,9 @@ Source: PySceneDetect 0.7, `ContentDetector` with `FlashFilter` in merge mode, `
 from collections import deque
 from dataclasses import dataclass, field
 
+THRESHOLD = 27.0
+"""Content score of a cut."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -16,6 +19,10 @@ class Cut:
     pts_ms: float
     score: float
     """Content score of the frame, 0..255."""
+    since_ms: float = 0.0
+    """Presentation time of the analysed frame before it; the cut is behind that."""
+    is_far: bool = False
+    """So far behind that one that whether there is a cut at all has to be looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,7 @@ class ContentCuts:
     """ContentDetector: a cut where the score reaches the threshold; cuts too near are merged."""
 
     min_length: MinLength = field(default_factory=MinLength)
-    threshold: float = 27.0
+    threshold: float = THRESHOLD
     last_above: Cut | None = None
     merge_start: Cut | None = None
     found_any: bool = False

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from inference.events import Event, Results
 from inference.features import DESCRIPTOR_SIZE, FrameFeatures
 from inference.frames import Gap, VideoInfo
+from inference.sampling import Rate
 from inference.timeline import Timeline
+from inference.wire import Changed
 
 INFO = VideoInfo("mov", "h264", 128, 72, 25.0, 20.0, 500)
 FRAME_MS = 40.0
@@ -266,6 +268,39 @@ def test_keyframes_far_apart(
     assert of_type(results, "black") == blacks
     assert of_type(results, "motion") == motions
     assert len(of_type(results, "shot")) == (2 if freezes else 1)
+
+
+@pytest.mark.parametrize(
+    ("rate", "changes", "expected"),
+    [
+        (5.0, {}, [(0, 4000), (4000, 8000), (8000, 12_000)]),
+        (5.0, {1: Changed(1, 7880.0, 27.0)}, [(0, 4000), (4000, 7880), (7880, 12_000)]),
+        (5.0, {0: Changed(0, 3880.0, 26.9)}, [(0, 8000), (8000, 12_000)]),
+        ("keyframes", {}, [(0, 120_000)]),
+        ("keyframes", {0: Changed(0, 39_500.0, 30.0)}, [(0, 39_500), (39_500, 120_000)]),
+    ],
+)
+def test_cuts_looked_at_again(
+    rate: Rate, changes: dict[int, Changed], expected: list[tuple[int, int]]
+) -> None:
+    """A cut moves to where it is, or is none; unseen, it stays only if its neighbours are near."""
+    features = make_features(60, cuts=(20, 40))
+    timeline = Timeline(source_fps=25, sample_fps=rate)
+    step_ms = 200.0 if rate == 5.0 else 2000.0
+
+    timeline.push(np.arange(60, dtype=np.float64) * step_ms, features)
+    cuts = timeline.cuts()
+    results = timeline.finish(INFO, 60 * step_ms, changes)
+
+    spans = [(cut.since_ms, cut.pts_ms) for cut in cuts]
+    assert spans == [(19 * step_ms, 20 * step_ms), (39 * step_ms, 40 * step_ms)]
+    assert of_type(results, "shot") == expected
+    shots = [each for each in results.embeddings if each.kind == "shot"]
+    assert [(each.start_ms, each.end_ms) for each in shots] == expected
+    described = features.descriptor[features.described]
+    if len(expected) == 1:
+        mean = described.sum(axis=0)
+        assert shots[0].vector == pytest.approx(mean / np.linalg.norm(mean), abs=1e-6)
 
 
 def test_keyframes_in_clusters() -> None:

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as arrays
 from inference.frames import Gap, VideoInfo
 from inference.wire import (
     Alive,
+    Changed,
     Filled,
     Finished,
     Message,
@@ -35,6 +36,7 @@ INFO = VideoInfo("matroska,webm", "vp9", 640, 360, 29.97, 12.5, 375)
         Opened(INFO, 256, 144, "decord"),
         Filled(2, (0.0, 33.333333333333336, 66.66666666666667)),
         Alive(4),
+        Changed(1, 40.0, 27.5),
         Finished(375, 1.25, 12500.0, "tolerant", 1.5),
         Rejected("too_long", "5 h"),
         OutOfMemory("malloc"),
