@@ -53,9 +53,9 @@ class Service:
             ) from None
         return found()
 
-    async def get(self, path: str) -> tuple[int, str]:
-        """Status and text of one of its endpoints."""
-        (started,) = await self.logged("service.started")
+    async def get(self, path: str, *, after: str = "service.started") -> tuple[int, str]:
+        """Status and text of one of its endpoints, once this event has named the port."""
+        (started,) = await self.logged(after)
         url = f"http://127.0.0.1:{started['http_port']}{path}"
         async with aiohttp.ClientSession() as session, session.get(url) as response:
             return response.status, await response.text()

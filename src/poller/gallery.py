@@ -61,6 +61,8 @@ class Gallery:
         """
         events = analysis.results.events
         moments = plan_moments(events)
+        if unplanned := count_unplanned(events):
+            log.warning("pictures.too_many", analysis_id=claim.analysis_id, without=unplanned)
         album = await self._photographer.take(path, list(moments.values()), on_alive)
         prefix = f"analyses/{claim.analysis_id}/{claim.token}"
         shown = {

@@ -38,7 +38,7 @@ from poller.secretsmanager import DatabaseAddress
 from poller.settings import Settings, find_unknown, require
 from poller.settle import Settlement
 from poller.sqs import Queue
-from poller.watch import Watch, watch_queues
+from poller.watch import Vitals, Watch, watch_queues
 from poller.workspace import open_workspace
 
 log = structlog.get_logger("poller.service")
@@ -77,6 +77,9 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
     enter = stack.enter_async_context
     # What is quickly checked comes first: the device takes seconds to start.
     listener = stack.enter_context(health.reserved(settings.http_port))
+    vitals = Vitals()
+    port = await enter(health.serve(listener, vitals.alive, vitals.ready, vitals.refresh))
+    log.info("service.starting", http_port=port)
     workspace = stack.enter_context(open_workspace(settings.work_dir))
     long_poll = await enter(
         sqs.open_client(read_timeout=settings.wait_time_seconds + 5, attempts=1)
@@ -132,7 +135,7 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
         wait_seconds=settings.wait_time_seconds,
         lease_seconds=settings.lease_seconds,
     )
-    port = await enter(health.serve(listener, watch.alive, watch.ready, watch.refresh))
+    stack.enter_context(vitals.of(watch))
     await enter(watch_queues({"main": queue, "dlq": dead_letters}))
     for lack in missing():
         log.warning("decoder.cage_incomplete", without=lack)
@@ -163,7 +166,7 @@ async def _check_migrations(address: DatabaseAddress) -> None:
         missing = await migrations.pending(await address.url())
     except UnavailableError as error:
         # An outage at start is an outage like any other: /readyz says so until it is over.
-        log.warning("database.unavailable", error=str(error))
+        log.warning("database.unavailable", error=str(error), next="retrying until it answers")
         return
     if missing:
         raise SettingsError([f"the database lacks migrations {missing}: run `poller migrate`"])

@@ -1,8 +1,8 @@
 """Watching the service: is it alive, can it work, how deep are the queues."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 
 import structlog
 
@@ -100,6 +100,38 @@ class Watch:
             count = float(getattr(device, name))
             counter.inc(count - self._device_seen[name])
             self._device_seen[name] = count
+
+
+class Vitals:
+    """Answers from the first second on; while there is nothing to watch yet: alive, not ready.
+
+    To fetch and load a bundle may take minutes, in which nobody is to end the task.
+    """
+
+    def __init__(self) -> None:
+        self._watch: Watch | None = None
+
+    @contextmanager
+    def of(self, watch: Watch) -> Iterator[None]:
+        """Let it answer while the block runs."""
+        self._watch = watch
+        try:
+            yield
+        finally:
+            self._watch = None
+
+    async def alive(self) -> list[str]:
+        """What only a restart would mend."""
+        return [] if self._watch is None else await self._watch.alive()
+
+    async def ready(self) -> list[str]:
+        """What keeps it from work."""
+        return ["starting or ending"] if self._watch is None else await self._watch.ready()
+
+    def refresh(self) -> None:
+        """Bring gauges up to date."""
+        if self._watch is not None:
+            self._watch.refresh()
 
 
 @asynccontextmanager

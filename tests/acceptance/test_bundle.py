@@ -1,5 +1,6 @@
 """A service with a bundle of models from S3: persons become rows."""
 
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,35 @@ async def test_the_next_task_finds_the_bundle(
     async with bundle_at(address, tmp_path) as mended:
         assert mended == first
     assert (first.root / models[0]).read_bytes() == (bundle.root / models[0]).read_bytes()
+
+
+async def test_it_lives_while_the_bundle_is_fetched(
+    shop: Shop, settings_env: dict[str, str], tmp_path: Path
+) -> None:
+    """However long that takes: alive, not ready, and its metrics can be read."""
+    bundle = make_people(tmp_path / "bundle")
+    for path in ["bundle.toml", *bundle.manifest.files]:
+        await shop.upload(bundle.root / path, f"people/{path}")
+    (tmp_path / CACHE).mkdir()
+    model = {"model": f"s3://{shop.bucket}/people", "work_dir": str(tmp_path)}
+
+    with (tmp_path / CACHE / "lock").open("w") as held:  # as while another task fetches it
+        fcntl.flock(held, fcntl.LOCK_EX)
+        async with running(settings_env, **model) as service:
+            alive = await service.get("/healthz", after="service.starting")
+            ready = await service.get("/readyz", after="service.starting")
+            metrics = await service.get("/metrics", after="service.starting")
+            begun = [line for line in service.lines if line["event"] == "service.started"]
+            fcntl.flock(held, fcntl.LOCK_UN)
+            await started(service)
+            awaited = await service.get("/readyz")
+            assert await service.stop() == 0
+
+    assert alive[0] == 200
+    assert (ready[0], "starting" in ready[1]) == (503, True)
+    assert metrics[0] == 200
+    assert begun == []
+    assert awaited[0] == 200
 
 
 async def test_a_bundle_that_does_not_verify(settings_env: dict[str, str], tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ async def test_local_stack_leaves_nothing_running(
     assert environment.keys() == {
         "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION",
         "POLLER_QUEUE_URL", "POLLER_DLQ_URL", "POLLER_RAW_BUCKET", "POLLER_DATABASE_URL",
+        "POLLER_RESULTS_BUCKET",
     }  # fmt: skip
     assert len(children) >= 4  # two servers and their keepers
     assert alive == []

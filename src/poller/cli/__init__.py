@@ -61,8 +61,8 @@ def submit(
         bool,
         typer.Option(
             "--wait",
-            help="show progress, then the result; where nobody begins and there is one of another"
-            " version of the service, that one",
+            help="show progress, then the result; where nobody begins for a while and there is one"
+            " from before, that one",
         ),
     ] = False,
     timeout: Annotated[float, typer.Option(min=1, help="longest wait in seconds")] = 3600,

@@ -37,8 +37,15 @@ from poller.postgres.pool import connect
 from poller.settings import Settings, find_unknown, load, require
 from poller.workspace import open_workspace
 
+
+class Doubt(str):
+    """What is there, and works, with a reservation."""
+
+    __slots__ = ()
+
+
 Check = Callable[[Settings], Awaitable[str]]
-"""Returns what is there, or raises what is wrong."""
+"""Returns what is there, a `Doubt` perhaps, or raises what is wrong."""
 FAULTS = (
     SettingsError,
     UnavailableError,
@@ -78,7 +85,8 @@ async def _report(console: Console, name: str, check: Check, settings: Settings)
         except FAULTS as error:
             fault = as_typed(str(error).replace("\n", " "))
         else:
-            console.print(f"[green]✓[/] {name}: ", end="")
+            sign = "[yellow]![/]" if isinstance(found, Doubt) else "[green]✓[/]"
+            console.print(f"{sign} {name}: ", end="")
             console.print(found, markup=False)
             return True
     console.print(f"[red]✗[/] {name}: ", end="")
@@ -159,7 +167,8 @@ async def check_work_dir(settings: Settings) -> str:
             f" {ByteSize(largest).human_readable()}"
         )
     )
-    return f"{directory}, {ByteSize(free).human_readable()} free{enough}"
+    said = f"{directory}, {ByteSize(free).human_readable()} free{enough}"
+    return Doubt(said) if enough else said
 
 
 async def check_device(settings: Settings) -> str:
@@ -203,7 +212,7 @@ async def check_cage(_: Settings) -> str:
     """What the kernel offers to hold a decoder back; it works without, so nothing fails."""
     lacks = missing()
     if lacks:
-        return f"the limits hold; without {'; without '.join(lacks)}"
+        return Doubt(f"the limits hold; without {'; without '.join(lacks)}")
     return "a decoder reads its code and its own directory, and does nothing else"
 
 

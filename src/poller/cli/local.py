@@ -33,7 +33,9 @@ def local(aws_port: int | None, postgres_port: int | None) -> None:
     console.print("Starting the emulator and Postgres …")
     try:
         with (
-            running(LOGS, aws_port=aws_port, postgres_port=postgres_port) as stack,
+            running(
+                LOGS, aws_port=aws_port, postgres_port=postgres_port, with_results=True
+            ) as stack,
             described(stack, ENVIRONMENT),
         ):
             _tell(console, stack)

@@ -8,7 +8,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from inference.events import PIPELINE
 from poller.cli import tables
 from poller.cli.access import open_objects, open_queues, open_reports
 from poller.cli.follow import HINT_SECONDS, TERMINAL, follow
@@ -101,7 +100,7 @@ async def wait(
     patient_until = clock() + hint_seconds
 
     async def look() -> Mapping[Where, Row]:
-        rows = await reports.follow_revisions(revisions, PIPELINE, since)
+        rows = await reports.follow_revisions(revisions, since)
         if clock() >= patient_until:
             return rows  # an earlier result is the answer where nobody has begun another one
         return {
@@ -117,7 +116,7 @@ async def wait(
         is_finished=lambda row: _is_finished(row, stated),
         hint_seconds=hint_seconds,
     )
-    latest = await reports.follow_revisions(revisions, PIPELINE, since)
+    latest = await reports.follow_revisions(revisions, since)
     shown = [
         await _show_result(console, reports, name, latest.get(where), stated)
         for where, name in names.items()

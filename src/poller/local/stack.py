@@ -27,24 +27,33 @@ class Stack:
     database_url: str
     servers: tuple[KeptServer, ...]
     """The embedded ones."""
+    results_bucket: str | None = None
 
     @property
     def environment(self) -> dict[str, str]:
         """Every variable that `poller run`, the other commands and the tests need."""
+        results = self.results_bucket
         return {
             **self.aws,
             "POLLER_QUEUE_URL": self.queues.url,
             "POLLER_DLQ_URL": self.queues.dlq_url,
             "POLLER_RAW_BUCKET": self.bucket,
             "POLLER_DATABASE_URL": self.database_url,
+            **({} if results is None else {"POLLER_RESULTS_BUCKET": results}),
         }
 
 
 @contextmanager
 def running(
-    logs: Path, *, aws_port: int | None = None, postgres_port: int | None = None
+    logs: Path,
+    *,
+    aws_port: int | None = None,
+    postgres_port: int | None = None,
+    with_results: bool = False,
 ) -> Iterator[Stack]:
     """Start what the environment does not name, fill it, and end it with the block.
+
+    `with_results` also makes a bucket for pictures and result files.
 
     `AWS_ENDPOINT_URL` and `POLLER_DATABASE_URL` name servers to use instead. In those only what
     this stack created is removed at the end: its bucket, queues and database.
@@ -64,8 +73,9 @@ def running(
         # Embedded servers take everything with them; out of named ones it is removed.
         if os.environ.get("POLLER_DATABASE_URL"):
             cleanup.callback(lambda: asyncio.run(postgres.drop_database(server_url, name)))
-        queues, database_url = asyncio.run(_fill(aws, server_url, name))
-        stack = Stack(aws, queues, name, database_url, tuple(servers))
+        results = f"{name}-results" if with_results else None
+        queues, database_url = asyncio.run(_fill(aws, server_url, name, results))
+        stack = Stack(aws, queues, name, database_url, tuple(servers), results)
         if os.environ.get("AWS_ENDPOINT_URL"):
             cleanup.callback(lambda: asyncio.run(_delete_resources(stack)))
         yield stack
@@ -101,19 +111,24 @@ def _database_server(servers: list[KeptServer], logs: Path, port: int | None) ->
     return asyncio.run(postgres.create_role(started.url, "poller"))
 
 
-async def _fill(aws: dict[str, str], server_url: str, name: str) -> tuple[resources.QueuePair, str]:
+async def _fill(
+    aws: dict[str, str], server_url: str, name: str, results: str | None
+) -> tuple[resources.QueuePair, str]:
     database_url = await postgres.create_database(server_url, name)
     await migrate(database_url)
     async with resources.connect(aws) as clients:
         queues = await resources.create_queue_pair(clients.sqs, name)
         await resources.create_bucket(clients.s3, name, announce_to=queues)
+        if results is not None:
+            await resources.create_bucket(clients.s3, results)
         await resources.take_test_event(clients.sqs, queues)
     return queues, database_url
 
 
 async def _delete_resources(stack: Stack) -> None:
     async with resources.connect(stack.aws) as clients:
-        await resources.delete_bucket(clients.s3, stack.bucket)
+        for bucket in filter(None, (stack.bucket, stack.results_bucket)):
+            await resources.delete_bucket(clients.s3, bucket)
         await resources.delete_queue_pair(clients.sqs, stack.queues)
 
 

@@ -70,15 +70,15 @@ class Reports:
         return await self._by_object("follow_objects", objects)
 
     async def follow_revisions(
-        self, revisions: Mapping[Where, str], pipeline: str, since: datetime
+        self, revisions: Mapping[Where, str], since: datetime
     ) -> dict[Where, Row]:
         """The videos at these (bucket, key), each with the newest analysis of this revision.
 
-        One that another pipeline than `pipeline` finished before `since` is called `is_earlier`,
-        and comes only where there is no other.
+        One that was finished before `since` is called `is_earlier`, and comes only where there is
+        no other.
         """
         wanted = list(revisions.values())
-        return await self._by_object("follow_revisions", list(revisions), wanted, pipeline, since)
+        return await self._by_object("follow_revisions", list(revisions), wanted, since)
 
     async def audit(self, objects: Sequence[Where]) -> dict[Where, Row]:
         """How many analyses, events and embeddings are stored for each (bucket, key)."""
