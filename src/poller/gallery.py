@@ -10,14 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from inference.analyze import Analysis
 from inference.events import Event
-from inference.moments import plan_moments
+from inference.moments import count_unplanned, plan_moments
 from inference.thumbnails import Album, Photographer
 from poller import metrics
 from poller.errors import PermanentError, RetryableError, UnavailableError
 from poller.postgres.claims import Claimed
 from poller.s3 import ObjectRevision, Objects
+
+log = structlog.get_logger("poller.gallery")
 
 SCHEMA = "poller-analysis-1"
 PROBE_KEY = "analyses/writable"

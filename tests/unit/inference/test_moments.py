@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from inference.events import Event
-from inference.moments import MAX_PICTURES, Moment, plan_moments
+from inference.moments import MAX_PICTURES, Moment, count_unplanned, plan_moments
 
 
 def test_when_each_event_is_shown() -> None:
@@ -27,6 +27,8 @@ def test_no_more_pictures_than_are_allowed() -> None:
     events = [Event("motion", n, n + 1) for n in range(MAX_PICTURES + 1)]
 
     assert list(plan_moments(events)) == list(range(MAX_PICTURES))
+    assert count_unplanned(events) == 1
+    assert count_unplanned([*events[1:], Event("decode_gap", 0, 1)]) == 0
 
 
 def test_persons_are_shown_before_all_else() -> None:
