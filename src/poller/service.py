@@ -5,8 +5,13 @@ import math
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -61,9 +66,9 @@ def run(settings: Settings) -> None:
 async def serve(settings: Settings) -> None:
     """Start, work until told to stop, and drain. Raises as `run` does."""
     async with AsyncExitStack() as stack:
-        _cancel_on_signal()
         try:
-            consumer = await _startup(settings, stack)
+            with cancelled_on_signal():
+                consumer = await _startup(settings, stack)
         except asyncio.CancelledError:
             log.info("service.stopped", during="start")
             return
@@ -244,15 +249,23 @@ async def _checked_gallery(
     return gallery
 
 
-def _cancel_on_signal() -> None:
-    """Give up the start: the first process of a container would not even hear SIGTERM otherwise."""
-    task = asyncio.current_task()
+@contextmanager
+def cancelled_on_signal() -> Iterator[None]:
+    """Give up the start: the first process of a container would not even hear SIGTERM otherwise.
+
+    What comes later changes nothing: who has given up, or failed, closes what it had opened.
+    """
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
 
     def cancel() -> None:
         if task is not None and not task.cancelling():
             task.cancel()
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, cancel)
+    loop.add_signal_handler(signal.SIGTERM, cancel)
+    try:
+        yield
+    finally:
+        loop.add_signal_handler(signal.SIGTERM, lambda: None)
 
 
 def _stop_on_signal(consumer: Consumer) -> None:
