@@ -54,7 +54,8 @@ class Probe:
     first_picture: npt.NDArray[np.uint8] | None
     """uint8 [H, W, 3]: the first frame at working size, where decoding it is that simple."""
     is_sound: bool
-    """Nothing says that its packets hold other pictures than they promise, lost ones aside."""
+    """Its packets tell when each picture is shown, as those of an AVI do not, and nothing says that
+    they hold other pictures than they promise, lost ones aside."""
     exact: bool
     """`pts` are complete and distinct: a frame that does not come is missing."""
     losses: frozenset[int]
@@ -261,7 +262,7 @@ class _Scan:
             promised_end_ms=promised,
             quarter_turns=self.turns or 0,
             first_picture=self.first_picture,
-            is_sound=not {*doubts} - {_UNNOTICED},
+            is_sound=not {*doubts} - {_UNNOTICED} and self.container.format.name != "avi",
             exact=distinct and not self.untimed,
             losses=frozenset(self.losses),
             references=None if doubts else self._references(),
