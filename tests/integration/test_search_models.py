@@ -137,10 +137,16 @@ async def test_a_search_reads_the_vectors_of_the_bundle_alone(
     await store(database, "unlike", "people-1", {9: -red})
     await store(database, "other", "people-2", {0: red})
     await store(database, "built-in", "dct-hog-v1", {0: np.ones(256, np.float32)})
+    await database.execute(  # nearer to the time that is asked for, by another bundle
+        "INSERT INTO embeddings (analysis_id, lease_token, seq, kind, start_ms, end_ms, model,"
+        " embedding) SELECT analysis_id, 1, 9, 'frame', 40300, 41300, 'people-2', $1::text::halfvec"
+        " FROM embeddings WHERE start_ms = 40000",
+        str((-red).tolist()),
+    )
 
     words = await found(path, "a red car")
-    moment = await found(path, Moment("red", "0:40"))
-    within = await found(path, Moment("red", "0:40"), "red")
+    moment = await found(path, Moment("red", "0:40.3"))
+    within = await found(path, Moment("red", "0:40.3"), "red")
     picture = await found(path, tmp_path / "seen.mp4")
     builtin = await found("builtin", tmp_path / "seen.mp4")
 
