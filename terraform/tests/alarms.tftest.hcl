@@ -33,15 +33,18 @@ run "alarms" {
 
   assert {
     condition = {
-      for what, alarm in aws_cloudwatch_metric_alarm.this : what => [alarm.comparison_operator, alarm.threshold, alarm.evaluation_periods]
+      for what, alarm in aws_cloudwatch_metric_alarm.this : what => [
+        alarm.comparison_operator, alarm.threshold, alarm.evaluation_periods, alarm.datapoints_to_alarm,
+        one(distinct([for query in alarm.metric_query : query.metric[0].period if length(query.metric) > 0])),
+      ]
       } == {
-      dlq         = ["GreaterThanOrEqualToThreshold", 1, 1]
-      depth       = ["GreaterThanOrEqualToThreshold", 100, 5]
-      age         = ["GreaterThanOrEqualToThreshold", 21600, 5]
-      duplicates  = ["GreaterThanThreshold", 3, 1]
-      capacity    = ["GreaterThanThreshold", 100, 15]
-      no-progress = ["GreaterThanOrEqualToThreshold", 1, 12]
-      reconcile   = ["GreaterThanOrEqualToThreshold", 1, 1]
+      dlq         = ["GreaterThanOrEqualToThreshold", 1, 1, 1, 60]
+      depth       = ["GreaterThanOrEqualToThreshold", 100, 5, 5, 60]
+      age         = ["GreaterThanOrEqualToThreshold", 21600, 5, 5, 60]
+      duplicates  = ["GreaterThanThreshold", 3, 1, 1, 3600]
+      capacity    = ["GreaterThanThreshold", 100, 15, 15, 60]
+      no-progress = ["GreaterThanOrEqualToThreshold", 1, 12, 12, 300]
+      reconcile   = ["GreaterThanOrEqualToThreshold", 1, 1, 1, 300]
     }
     error_message = "A dead letter, a deep queue, an old message, many duplicates, no capacity, no progress, no reconcile."
   }
@@ -86,9 +89,14 @@ run "alarms" {
   assert {
     condition = alltrue([
       for alarm in aws_cloudwatch_metric_alarm.this :
-      alarm.alarm_actions == toset([aws_sns_topic.this.arn]) && alarm.ok_actions == toset([aws_sns_topic.this.arn]) && alarm.treat_missing_data == "notBreaching"
+      alarm.alarm_actions == toset([aws_sns_topic.this.arn]) && alarm.ok_actions == toset([aws_sns_topic.this.arn])
     ])
-    error_message = "Each tells the topic, and nothing measured is no alarm."
+    error_message = "Each tells the topic."
+  }
+
+  assert {
+    condition     = { for what, alarm in aws_cloudwatch_metric_alarm.this : what => alarm.treat_missing_data if alarm.treat_missing_data != "notBreaching" } == { dlq = "ignore" }
+    error_message = "Nothing measured is no alarm; but a dead letter stays one while SQS is silent."
   }
 }
 

@@ -50,7 +50,7 @@ run "instance" {
       for line in split("\n", base64decode(aws_launch_template.this.user_data)) : line if startswith(line, "ECS_")
       ]) == toset([
       "ECS_CLUSTER=poller-test", "ECS_ENABLE_GPU_SUPPORT=true", "ECS_ENABLE_SPOT_INSTANCE_DRAINING=true",
-      "ECS_CONTAINER_STOP_TIMEOUT=120s", "ECS_IMAGE_PULL_BEHAVIOR=prefer-cached", "ECS_AWSVPC_BLOCK_IMDS=false",
+      "ECS_CONTAINER_STOP_TIMEOUT=120s", "ECS_IMAGE_PULL_BEHAVIOR=once", "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION=1m", "ECS_AWSVPC_BLOCK_IMDS=false",
     ])
     error_message = "The agent knows its cluster, GPUs, spot and how long a container may take to stop."
   }
@@ -71,8 +71,8 @@ run "instance" {
   }
 
   assert {
-    condition     = aws_vpc_security_group_egress_rule.instance.from_port == 443 && aws_vpc_security_group_egress_rule.instance.to_port == 443
-    error_message = "An instance speaks HTTPS only."
+    condition     = aws_vpc_security_group_egress_rule.instance.from_port == 443 && aws_vpc_security_group_egress_rule.instance.to_port == 443 && aws_vpc_security_group_egress_rule.instance.cidr_ipv4 == "0.0.0.0/0"
+    error_message = "An instance speaks HTTPS only, to whom it likes: S3, where images lie, has no address of its own in the VPC."
   }
 }
 
@@ -103,6 +103,7 @@ run "group" {
       aws_autoscaling_group.this.mixed_instances_policy[0].instances_distribution[0].on_demand_base_capacity == 1
       && aws_autoscaling_group.this.mixed_instances_policy[0].instances_distribution[0].on_demand_percentage_above_base_capacity == 0
       && aws_autoscaling_group.this.mixed_instances_policy[0].instances_distribution[0].spot_allocation_strategy == "price-capacity-optimized"
+      && aws_autoscaling_group.this.mixed_instances_policy[0].instances_distribution[0].on_demand_allocation_strategy == "prioritized"
     )
     error_message = "The first is on demand, the others are spot."
   }

@@ -210,3 +210,20 @@ run "uploads_are_announced" {
     error_message = "The uploader may put to the prefix and send to the queue, and nothing else."
   }
 }
+
+run "endings_without_case" {
+  command = plan
+
+  variables {
+    suffixes = [".264", ".mp4"]
+  }
+
+  module {
+    source = "./modules/intake"
+  }
+
+  assert {
+    condition     = sort([for queue in aws_s3_bucket_notification.raw.queue : queue.filter_suffix]) == tolist([".264", ".MP4", ".mp4"])
+    error_message = "Digits are announced once."
+  }
+}

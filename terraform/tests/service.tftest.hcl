@@ -133,6 +133,11 @@ run "task" {
   }
 
   assert {
+    condition     = { for what, value in jsondecode(aws_ecs_task_definition.this.container_definitions)[1].healthCheck : what => value if what != "command" } == { interval = 30, timeout = 5, retries = 3, startPeriod = 300 }
+    error_message = "Three answers may fail, and none counts in the first five minutes."
+  }
+
+  assert {
     condition = alltrue([
       for container in jsondecode(aws_ecs_task_definition.this.container_definitions) : container.image == var.image
     ])
@@ -247,7 +252,7 @@ run "service" {
   }
 
   assert {
-    condition     = { for what, rule in aws_vpc_security_group_egress_rule.task : what => rule.from_port } == { https = 443, postgres = 5432 }
+    condition     = { for what, rule in aws_vpc_security_group_egress_rule.task : what => [rule.from_port, rule.to_port, rule.cidr_ipv4] } == { https = [443, 443, "0.0.0.0/0"], postgres = [5432, 5432, "0.0.0.0/0"] }
     error_message = "AWS and the database are gone to."
   }
 

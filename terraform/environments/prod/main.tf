@@ -22,9 +22,14 @@ module "stack" {
   image_digest = var.image_digest
   emails       = var.emails
 
+  # Another range than dev has, so that one network can reach both.
+  cidr = "10.41.0.0/16"
+
   max_tasks               = 20
   acceptable_wait_seconds = 600
   on_demand_base          = 1
+  # Twenty instances take ten minutes to ask for, two at a time.
+  capacity_minutes = 30
 
   database_class = "db.m7g.large"
   is_multi_az    = true

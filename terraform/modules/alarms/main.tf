@@ -37,6 +37,8 @@ locals {
       description = "A message is in the dead-letter queue. Runbook: the DLQ is not empty."
       uses        = ["letters", "looked_at"], expression = "letters + looked_at"
       operator    = "GreaterThanOrEqualToThreshold", threshold = 1, period = 60, periods = 1
+      # SQS says nothing of a queue that nobody touches for hours, and the letter lies there still.
+      missing = "ignore"
     }
     depth = {
       description = "Many messages wait. Runbook: the queue is deep."
@@ -54,7 +56,7 @@ locals {
       operator    = "GreaterThanThreshold", threshold = var.duplicates_per_video, period = 3600, periods = 1
     }
     capacity = {
-      description = "Tasks wait for GPU instances: none is to be had in these zones and types, or a quota is used up. Runbook: tasks are pending."
+      description = "Tasks have waited for GPU instances for longer than these take to start: none is to be had in these zones and types, or a quota is used up. Runbook: tasks are pending."
       uses        = ["reservation"], expression = "reservation + 0"
       operator    = "GreaterThanThreshold", threshold = 100, period = 60, periods = var.capacity_minutes
     }
@@ -140,7 +142,7 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   evaluation_periods  = each.value.periods
   datapoints_to_alarm = each.value.periods
   # Nothing is measured where nothing happens.
-  treat_missing_data = "notBreaching"
+  treat_missing_data = try(each.value.missing, "notBreaching")
   alarm_actions      = [aws_sns_topic.this.arn]
   ok_actions         = [aws_sns_topic.this.arn]
 

@@ -12,8 +12,11 @@ locals {
     ECS_ENABLE_GPU_SUPPORT            = "true"
     ECS_ENABLE_SPOT_INSTANCE_DRAINING = "true"
     ECS_CONTAINER_STOP_TIMEOUT        = "${var.stop_timeout_seconds}s"
-    # The image is some gigabytes, and named by digest: what is here is what is meant.
-    ECS_IMAGE_PULL_BEHAVIOR = "prefer-cached"
+    # The image is some gigabytes, and named by digest: what was pulled once is what is meant. The
+    # agent still removes images that no task uses any more.
+    ECS_IMAGE_PULL_BEHAVIOR = "once"
+    # What a task leaves on the disk, the next one needs: the agent would keep it for three hours.
+    ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION = "1m"
     # The service watches for the spot notice itself.
     ECS_AWSVPC_BLOCK_IMDS = "false"
   }

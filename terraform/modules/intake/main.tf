@@ -9,8 +9,9 @@ locals {
     results = "${var.name}-results-${local.account}"
   }
 
-  # S3 tells upper case from lower, cameras write .MOV; and a filter has one suffix.
-  endings = sort(flatten([for suffix in var.suffixes : [suffix, upper(suffix)]]))
+  # S3 tells upper case from lower, cameras write .MOV; and a filter has one suffix. Digits have
+  # no case, and S3 refuses two filters that overlap.
+  endings = sort(distinct(flatten([for suffix in var.suffixes : [suffix, upper(suffix)]])))
   day     = 86400
 }
 
