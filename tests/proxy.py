@@ -29,6 +29,8 @@ class Proxy:
         self._accepts = True
         self._allowance: int | None = None
         self._trap: _Trap | None = None
+        self._asked: object = None
+        """The connection of the request whose reply is to be held."""
         self._sprung = asyncio.Event()
         self.on_request: Callable[[bytes], None] = lambda _: None
         """Called with what clients send, piece by piece."""
@@ -54,7 +56,10 @@ class Proxy:
         self._set_trap(_Trap(marker, self._requests))
 
     def hold_replies_at(self, marker: bytes) -> None:
-        """Let the request that contains `marker` through, and hold all replies from then on."""
+        """Let the request that contains `marker` through, and hold all replies from then on.
+
+        The hold begins with the reply to it: what was asked for has been done then.
+        """
         self._set_trap(_Trap(marker, self._replies))
 
     async def held(self, seconds: float = 60) -> None:
@@ -79,8 +84,8 @@ class Proxy:
         self._writers |= {writer, upstream}
         try:
             await asyncio.gather(
-                self._pump(reader, upstream, self._requests),
-                self._pump(upstream_reader, writer, self._replies),
+                self._pump(reader, upstream, self._requests, of=writer),
+                self._pump(upstream_reader, writer, self._replies, of=writer),
             )
         finally:
             self._writers -= {writer, upstream}
@@ -88,35 +93,45 @@ class Proxy:
             upstream.close()
 
     def _set_trap(self, trap: _Trap) -> None:
-        self._trap = trap
+        self._trap, self._asked = trap, None
         self._sprung.clear()
 
     async def _pump(
-        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, flows: asyncio.Event
+        self,
+        source: asyncio.StreamReader,
+        target: asyncio.StreamWriter,
+        flows: asyncio.Event,
+        *,
+        of: object,
     ) -> None:
         with suppress(ConnectionError):  # one end went away, and so does the other
             try:
                 while data := await source.read(65536):
-                    self._look_at(data, is_request=flows is self._requests)
+                    self._look_at(data, of, is_request=flows is self._requests)
                     await flows.wait()
                     target.write(data)
                     await target.drain()
             finally:
                 target.close()
 
-    def _look_at(self, data: bytes, *, is_request: bool) -> None:
+    def _look_at(self, data: bytes, connection: object, *, is_request: bool) -> None:
         if self._allowance is not None:
             self._allowance -= len(data)
             if self._allowance <= 0:
                 self.hold()
                 self._sprung.set()
         if not is_request:
+            if connection is self._asked:
+                self._sprung.set()
             return
         self.on_request(data)
         if self._trap is not None and self._trap.marker in data:
             self._trap.stops.clear()
+            if self._trap.stops is self._replies:
+                self._asked = connection
+            else:
+                self._sprung.set()
             self._trap = None
-            self._sprung.set()
 
 
 @asynccontextmanager
