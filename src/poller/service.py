@@ -84,13 +84,14 @@ async def _startup(settings: Settings, stack: AsyncExitStack) -> Consumer:
     listener = stack.enter_context(health.reserved(settings.http_port))
     vitals = Vitals()
     port = await enter(health.serve(listener, vitals.alive, vitals.ready, vitals.refresh))
-    log.info("service.starting", http_port=port)
     workspace = stack.enter_context(open_workspace(settings.work_dir))
     long_poll = await enter(
         sqs.open_client(read_timeout=settings.wait_time_seconds + 5, attempts=1)
     )
     prompt = await enter(sqs.open_client(read_timeout=10))
     assert settings.queue_url is not None  # noqa: S101 - `require` has seen to it
+    if settings.model.startswith("s3://"):  # which may take minutes
+        log.info("service.starting", http_port=port, fetching=settings.model)
     bundle = await enter(obtained_bundle(settings.model, settings.work_dir))
     pipeline = pipeline_of("builtin" if bundle is None else bundle.title)
     dlq_url = await sqs.check_queue(prompt, settings.queue_url, settings.dlq_url)
