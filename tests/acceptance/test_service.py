@@ -87,6 +87,7 @@ async def test_bad_messages_go_to_the_dlq(
     async with running(settings_env, allowed_buckets=shop.bucket) as service:
         letters = await shop.dead_letters(len(bad))
         await service.logged("video.finished", outcomes=STORED)
+        await service.stop()  # a letter is there before its message is gone
 
     assert {letter["body"]: letter["reason"] for letter in letters} == bad
     assert {letter["origin"] for letter in letters} == {"till 4"}
@@ -106,8 +107,9 @@ async def test_unusable_files_go_to_the_dlq(
         await shop.announce(name)
 
     (tmp_path / "work").mkdir()
-    async with running(settings_env, work_dir=str(tmp_path / "work")):
+    async with running(settings_env, work_dir=str(tmp_path / "work")) as service:
         letters = await shop.dead_letters(len(files))
+        await service.logged("video.finished", verdict="deadletter", times=len(files))
         left = list((tmp_path / "work").glob("*/*/*"))
 
     expected = {name: reason for name, (_, reason) in files.items()}
@@ -176,8 +178,9 @@ async def test_several_records_in_one_message(
     keys = ("one.x.mp4", "gone.x.mp4", "two.x.mp4")
     await shop.send(make_s3_body(*(make_s3_record(shop.bucket, key) for key in keys)))
 
-    async with running(settings_env):
+    async with running(settings_env) as service:
         (letter,) = await shop.dead_letters(1)
+        await service.logged("video.finished", verdict="deadletter")
 
     assert letter["reason"] == "object_missing"
     assert (await shop.analysis("one.x.mp4"))["state"] == "done"
