@@ -127,7 +127,7 @@ SLIPS = {
     ),
     "cameras that write .MOV are not heard": (
         "intake",
-        "endings = sort(flatten([for suffix in var.suffixes : [suffix, upper(suffix)]]))",
+        "endings = sort(distinct(flatten([for suffix in var.suffixes : [suffix, upper(suffix)]])))",
         "endings = sort(var.suffixes)",
     ),
     "the queue policy forgets the account": (
