@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="how long to disturb")
     parser.add_argument("--seed", type=int, default=None, help="of the monkey's choices")
     parser.add_argument("--workers", type=int, default=3)
-    parser.add_argument("--interval", type=float, default=0.5, help="mean seconds between blows")
+    parser.add_argument("--interval", type=float, default=0.45, help="mean seconds between blows")
     parser.add_argument("--only", default="", help="what to do, by a part of its name: frozen")
     chosen = parser.parse_args()
     seed = secrets.randbelow(2**32) if chosen.seed is None else chosen.seed

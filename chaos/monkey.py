@@ -60,11 +60,11 @@ class Monkey:
         """Do something every `interval_seconds` on average; in the end all is whole again."""
         deadline = time.monotonic() + seconds
         kinds: dict[str, tuple[int, Callable[[], Awaitable[bool]]]] = {
-            "worker killed": (5, self._kill_worker),
+            "worker killed": (8, self._kill_worker),
             "worker drained": (2, self._drain_worker),
             "worker frozen past its lease": (3, self._freeze_worker),
-            "decoder killed": (8, self._kill_decoder),
-            "device killed": (4, self._kill_device),
+            "decoder killed": (10, self._kill_decoder),
+            "device killed": (7, self._kill_device),
             "database session terminated": (5, self._terminate_session),
             "all database sessions terminated": (2, self._terminate_all),
             "postgres crashed": (1 if self.may_crash_postgres else 0, self._crash_postgres),
