@@ -5,13 +5,14 @@ import fcntl
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from poller.errors import SettingsError, UnavailableError
 
 _PREFIX = "video-poller-"
+_LOCK = "lock"
 
 
 class Workspace:
@@ -61,24 +62,37 @@ def open_workspace(parent: Path | None) -> Iterator[Workspace]:
         try:
             yield Workspace(root)
         finally:
-            shutil.rmtree(root, ignore_errors=True)
+            _remove(root)
 
 
 def _make_owned(base: Path) -> tuple[Path, IO[str]]:
     """Make a directory and lock it; it is owned for as long as the lock file is open."""
     while True:
         root = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-        lock = (root / "lock").open("w")
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (root / "lock").exists():
-            return root, lock
-        lock.close()  # another process came in between, found it without an owner and removed it
+        # Another process may come in between, find it without an owner and remove it.
+        with suppress(FileNotFoundError):
+            lock = (root / _LOCK).open("w")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if (root / _LOCK).exists():
+                return root, lock
+            lock.close()
 
 
 def _remove_if_unowned(directory: Path) -> None:
-    try:
-        with (directory / "lock").open("r+") as lock:
+    # Its owner lives, or is another user, or was quicker.
+    with suppress(OSError):
+        try:
+            lock = (directory / _LOCK).open("r+")
+        except FileNotFoundError:
+            directory.rmdir()  # all but removed, or just made: then its maker makes another
+            return
+        with lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(directory, ignore_errors=True)
-    except OSError:
-        return  # its owner lives, is just starting, or is another user
+            _remove(directory)
+
+
+def _remove(directory: Path) -> None:
+    """Remove all of it, the lock last: of what a kill leaves, the next process sees the owner."""
+    for job in directory.glob("*/"):
+        shutil.rmtree(job, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)

@@ -22,6 +22,23 @@ with open_workspace(Path(sys.argv[1])):
     time.sleep(60)
 """
 
+_KILLED_AT = """
+import os, signal, sys
+from itertools import count
+from pathlib import Path
+from poller.workspace import open_workspace
+
+numbers = count()
+
+def watch(event, arguments):
+    if event in ("os.remove", "os.rmdir") and next(numbers) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(watch)
+with open_workspace(Path(sys.argv[1])):
+    pass
+"""
+
 
 async def test_a_job_leaves_nothing(tmp_path: Path) -> None:
     """Its directory is gone after an error too, and the process's at its end."""
@@ -54,6 +71,29 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
 
     assert lives
     assert not owned.exists()
+
+
+def test_killed_while_it_removes(tmp_path: Path) -> None:
+    """Before each single file and directory that it removes: the next process removes the rest."""
+    killed = 0
+    while True:
+        left = tmp_path / "video-poller-left"
+        (left / "job").mkdir(parents=True)
+        (left / "job" / "video").touch()
+        (left / "lock").touch()
+        done = subprocess.run(
+            [sys.executable, "-c", _KILLED_AT, str(tmp_path), str(killed)], check=False
+        )
+        with open_workspace(tmp_path):
+            pass
+
+        assert list(tmp_path.iterdir()) == []
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL
+        killed += 1
+
+    assert killed == 6  # the file, its directory, the lock, theirs; its own lock and directory
 
 
 async def test_no_room_for_a_directory(tmp_path: Path) -> None:
