@@ -13,7 +13,7 @@ from inference.device import Device, DeviceVideo
 from inference.errors import DecoderFailedError, DeviceFaultError
 from inference.events import Results, pipeline_of
 from inference.forkserver import ForkServer
-from inference.frames import FrameBatch, Gap, VideoInfo
+from inference.frames import LONG_SIDE, FrameBatch, Gap, VideoInfo, fit
 from inference.manifest import Manifest
 from inference.people import TrackVectors
 from inference.persons import Persons
@@ -28,8 +28,8 @@ __all__ = ["Analysis", "Analyzer", "Cost", "Limits"]
 
 _SLABS = 3
 """One is inferred, one is filled, one waits: more only adds memory."""
-_FRAME_BYTES = 256 * 256 * 3
-"""The largest working frame."""
+_SLAB_BYTES = 32 << 20
+"""Of large frames, fewer go into a slab."""
 LEAVE_SECONDS = 3.0
 """How long a cancelled analysis may take for its last checkpoint."""
 
@@ -84,7 +84,9 @@ class Analyzer:
         checkpoint_seconds: float = 60.0,
         manifest: Manifest | None = None,
     ) -> None:
-        """`checkpoint_seconds` is how much work may have to be done again after a disturbance.
+        """`batch_size` is of frames that go to the device at once, at most.
+
+        `checkpoint_seconds` is how much work may have to be done again after a disturbance.
 
         `manifest` is of the bundle that the device has loaded, if it has any.
         """
@@ -93,7 +95,9 @@ class Analyzer:
         self._server = server
         self._sample_fps = sample_fps
         self._limits = limits
-        self._batch_size = batch_size
+        self._frame_side = LONG_SIDE if manifest is None else manifest.frame_side
+        self._frame_bytes = self._frame_side**2 * 3
+        self._batch_size = min(batch_size, _SLAB_BYTES // self._frame_bytes)
         self._decoder_threads = decoder_threads
         self._checkpoint_seconds = checkpoint_seconds
 
@@ -164,16 +168,17 @@ class Analyzer:
             self._batch_size,
             self._decoder_threads,
             tolerant or past.tolerant,
+            self._frame_side,
             past.position_ms,
         )
         async with AsyncExitStack() as stack:
-            slabs = Slabs.create(_SLABS, self._batch_size * _FRAME_BYTES)
+            slabs = Slabs.create(_SLABS, self._batch_size * self._frame_bytes)
             stack.callback(slabs.close)
             decoding = await stack.enter_async_context(
                 Decoding(self._server, request, self._limits, slabs, on_alive)
             )
             opened = decoding.opened
-            if not past.fits(opened.height, opened.width):
+            if not past.fits(*fit(opened.width, opened.height)):
                 raise _MisfitError
             video = await stack.enter_async_context(self._device.open(slabs, past.carry))
             timeline = self._timeline(opened.info.fps)
@@ -190,12 +195,16 @@ class Analyzer:
 
     def _timeline(self, source_fps: float) -> Timeline:
         said = self._manifest
-        persons = None
+        persons, persons_fps = None, None
         if said is not None and said.detector is not None:
             tracker = Tracker(threshold=said.detector.threshold, **said.tracking.model_dump())
-            persons = Persons(tracker, said.title)
+            persons, persons_fps = Persons(tracker, said.title), said.detector.fps
         return Timeline(
-            source_fps=source_fps, sample_fps=self._sample_fps, model=self._model, persons=persons
+            source_fps=source_fps,
+            sample_fps=self._sample_fps,
+            model=self._model,
+            persons=persons,
+            persons_fps=persons_fps,
         )
 
     @property
@@ -275,7 +284,7 @@ class _Run:
 
     async def _infer(self, batch: FrameBatch) -> None:
         start = time.monotonic()
-        inferred = await self.video.infer(batch)
+        inferred = await self.video.infer(batch, self.timeline.looks_at(batch.pts_ms))
         self.infer_seconds += time.monotonic() - start
         self.device_seconds += inferred.seconds
         self.decoding.release(batch)

@@ -267,8 +267,8 @@ class Past:
     tolerant: bool = False
     """Damage was met: what follows is read by the backend that tells it."""
 
-    def fits(self, height: int, width: int) -> bool:
-        """Whether it was measured on frames of this size."""
+    def fits(self, width: int, height: int) -> bool:
+        """Whether the built-in analysis measured it at this size."""
         return not self.carry or measure_carry(self.carry) == (height, width)
 
     async def repeat(self, take: Callable[[Measured | Gap | TrackVectors], None]) -> None:

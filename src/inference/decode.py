@@ -15,7 +15,7 @@ import numpy as np
 from inference.child import open_log, read_tail
 from inference.errors import DecoderFailedError, VideoRejectedError
 from inference.forkserver import Forked, ForkServer
-from inference.frames import FrameBatch, Gap
+from inference.frames import LONG_SIDE, FrameBatch, Gap
 from inference.moments import Moment
 from inference.sampling import Rate
 from inference.slabs import Slabs
@@ -63,6 +63,8 @@ class Request:
     threads: int
     tolerant: bool
     """Use the backend that trusts nothing; otherwise the cheapest that can be trusted."""
+    frame_side: int = LONG_SIDE
+    """Of the frames, the longer side, at most; pixels."""
     after_ms: float | None = None
     """Go on behind the frame shown at this time; None: from the start."""
     moments: Sequence[Moment] | None = None
@@ -171,6 +173,7 @@ class Decoding:
             slab_count=slabs.count,
             slab_bytes=slabs.slab_bytes,
             batch_size=request.batch_size,
+            frame_side=request.frame_side,
             sample_fps=request.sample_fps,
             after_ms=request.after_ms,
             max_seconds=limits.max_seconds,

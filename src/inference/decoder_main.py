@@ -24,7 +24,7 @@ from inference.errors import VideoRejectedError
 from inference.frames import Gap
 from inference.keyframes import plan_keyframes, read_keyframes
 from inference.moments import Moment
-from inference.pictures import picture_size, read_pictures
+from inference.pictures import read_pictures
 from inference.probe import Probe, probe
 from inference.slabs import Slabs
 from inference.sparse import plan_packets, read_sparsely
@@ -133,7 +133,7 @@ def run(order: Order, slabs_fd: int) -> None:
 def _decode(order: Order, outbox: Outbox) -> None:
     start = time.monotonic()
     log = ErrorLog()
-    facts = probe(Path(order.path), order.max_seconds, outbox.tick)
+    facts = probe(Path(order.path), order.max_seconds, outbox.tick, order.frame_side)
     if order.moments is not None:
         _show(order, [Moment(*numbers) for numbers in order.moments], facts, outbox)
         return
@@ -163,7 +163,7 @@ def _decode(order: Order, outbox: Outbox) -> None:
 def _show(order: Order, moments: Sequence[Moment], facts: Probe, outbox: Outbox) -> None:
     """Decode the pictures of some moments, and little else."""
     start = time.monotonic()
-    outbox.say(Opened(facts.info, *picture_size(facts), "pictures"))
+    outbox.say(Opened(facts.info, *facts.frame_size(), "pictures"))
     for item in read_pictures(Path(order.path), facts, moments, order.threads):
         outbox.put(item)
     outbox.flush()

@@ -146,11 +146,9 @@ class Device:
         finally:
             run.send({"kind": "close", "video": number}, {})
 
-    async def infer(
-        self, run: Run, header: Mapping[str, object], pts_ms: npt.NDArray[np.float64]
-    ) -> Inferred:
+    async def infer(self, run: Run, header: Mapping[str, object], frames: Arrays) -> Inferred:
         """Ask one run about a batch. See `DeviceVideo.infer`."""
-        reply, arrays = await self.ask(run, {"kind": "infer", **header}, {"pts_ms": pts_ms})
+        reply, arrays = await self.ask(run, {"kind": "infer", **header}, frames)
         seconds = float(reply["seconds"])
         self.busy_seconds += seconds
         self.memory_bytes = int(reply["memory_bytes"])
@@ -268,15 +266,21 @@ class DeviceVideo:
     run: Run
     number: int
 
-    async def infer(self, batch: FrameBatch) -> Inferred:
+    async def infer(
+        self, batch: FrameBatch, looked_at: npt.NDArray[np.bool_] | None = None
+    ) -> Inferred:
         """Measure the next batch of this video, and let the models see it; one at a time, in order.
+
+        `looked_at`, bool [N], says in which frames persons are looked for; None: in all.
 
         Raises:
             DeviceFaultError: the process died, failed or took too long; the video starts anew.
         """
         _, height, width, _ = batch.pixels.shape
         header = {"video": self.number, "slab": batch.slab, "height": height, "width": width}
-        return await self.device.infer(self.run, header, batch.pts_ms)
+        looked = np.ones(len(batch.pts_ms), np.bool_) if looked_at is None else looked_at
+        frames = {"pts_ms": batch.pts_ms, "looked_at": looked}
+        return await self.device.infer(self.run, header, frames)
 
     async def carry(self) -> Arrays:
         """What the next frame depends on, as of the last batch that was answered.

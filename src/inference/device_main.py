@@ -22,7 +22,7 @@ from inference.confinement import bind_to_parent, take_stdout
 from inference.engine import Carry, Engine
 from inference.features import FrameFeatures
 from inference.feed import Brought
-from inference.frames import LONG_SIDE, fit
+from inference.frames import fit
 from inference.models.loaded import Models
 from inference.sights import Sight
 from inference.slabs import Slabs
@@ -48,6 +48,8 @@ class _Request:
     video: int
     frames: Brought
     pts_ms: npt.NDArray[np.float64]
+    looked_at: npt.NDArray[np.bool_]
+    """In which of them persons are looked for."""
     features: FrameFeatures | None = None
     seen: dict[int, Sight] = field(default_factory=dict)
     """What the models saw so far, by the frame's place."""
@@ -59,6 +61,10 @@ class _Request:
 
     def is_described(self, at: int) -> bool:
         return self.features is not None and bool(self.features.described[at])
+
+    def wants(self, at: int, models: Models) -> bool:
+        """Whether the models have anything to see in a frame."""
+        return models.want(looked_at=bool(self.looked_at[at]), whole=self.is_described(at))
 
 
 @dataclass(slots=True)
@@ -112,7 +118,7 @@ class _Desk:
             case "open":
                 self._open(header, arrays)
             case "infer":
-                self._admit(header, arrays["pts_ms"])
+                self._admit(header, arrays["pts_ms"], arrays["looked_at"])
             case "carry":
                 carry = self.videos[header["video"]].carry.to_arrays()
                 self.say({"kind": "carry", "id": header["id"]}, carry)
@@ -133,12 +139,17 @@ class _Desk:
         self.batcher.drop(number)
         self.arrived = deque(each for each in self.arrived if each.video != number)
 
-    def _admit(self, header: Mapping[str, Any], pts_ms: npt.NDArray[np.float64]) -> None:
+    def _admit(
+        self,
+        header: Mapping[str, Any],
+        pts_ms: npt.NDArray[np.float64],
+        looked_at: npt.NDArray[np.bool_],
+    ) -> None:
         self._begin([header["id"]])
         slabs = self.videos[header["video"]].slabs
         pixels = slabs.frames(header["slab"], len(pts_ms), header["height"], header["width"])
         frames = self.engine.feed.bring(pixels)
-        self.arrived.append(_Request(header["id"], header["video"], frames, pts_ms))
+        self.arrived.append(_Request(header["id"], header["video"], frames, pts_ms, looked_at))
 
     def _measure(self, request: _Request) -> None:
         self._begin([request.number])
@@ -149,8 +160,13 @@ class _Desk:
         if self.models is None:
             self._answer(request, {})
             return
-        frames = [(request, at) for at in range(len(request.pts_ms))]
-        self.batcher.add(request.video, frames, time.monotonic())
+        asked = range(len(request.pts_ms))
+        frames = [at for at in asked if request.wants(at, self.models)]
+        request.seen = dict.fromkeys(set(asked).difference(frames), self.models.nothing)
+        if not frames:
+            self._conclude(request, self.models)
+            return
+        self.batcher.add(request.video, [(request, at) for at in frames], time.monotonic())
         self._begin([])  # while they wait, nothing that ends this process is their doing
 
     def _look(self, models: Models) -> None:
@@ -160,15 +176,20 @@ class _Desk:
         self._begin(list(requests), frames=len(batch))
         start = time.monotonic()
         frames = [request.frames.pixels[at].permute(2, 0, 1) for request, at in batch]
-        seen = models.look(frames, [request.is_described(at) for request, at in batch])
+        whole = [request.is_described(at) for request, at in batch]
+        seen = models.look(frames, whole, [bool(request.looked_at[at]) for request, at in batch])
         seconds = (time.monotonic() - start) / len(batch)
         for (request, at), sight in zip(batch, seen, strict=True):
             request.seen[at] = sight
             request.seconds += seconds
         for request in requests.values():
-            if request.is_done:
-                sights = models.sights([request.seen[at] for at in range(len(request.pts_ms))])
-                self._answer(request, sights.to_arrays())
+            self._conclude(request, models)
+
+    def _conclude(self, request: _Request, models: Models) -> None:
+        """Answer, if nothing more is to be seen."""
+        if request.is_done:
+            sights = models.sights([request.seen[at] for at in range(len(request.pts_ms))])
+            self._answer(request, sights.to_arrays())
 
     def _answer(self, request: _Request, sights: Arrays) -> None:
         if request.features is None:
@@ -238,7 +259,7 @@ def _load(order: DeviceOrder, device: torch.device) -> tuple[str, Models | None]
         return "builtin", None
     bundle = read_bundle(Path(order.bundle))
     models = Models.load(bundle, device, batch_size=order.batch_size)
-    width, height = fit(1920, 1080, LONG_SIDE)
+    width, height = fit(1920, 1080, bundle.manifest.frame_side)
     models.warm(height, width)
     return bundle.title, models
 

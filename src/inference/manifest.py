@@ -6,8 +6,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic import ValidationError as InvalidError
 
+from inference.frames import LONG_SIDE
+
 MANIFEST = "bundle.toml"
 PARTS = ("detector", "tracker", "attributes", "embedder")
+MAX_FRAME_SIDE = 1280
 
 
 class BundleError(Exception):
@@ -40,6 +43,8 @@ class DetectorPart(_Part):
 
     model: _Path
     labels: Annotated[list[str], Field(min_length=1)]
+    fps: Annotated[float, Field(gt=0, le=120)] | None = None
+    """It looks at so many frames a second, at most; None: at each that is analysed."""
     threshold: _Share = 0.5
     """Of what may begin a track; the tracker's `low` is enough to go on with one."""
 
@@ -84,6 +89,8 @@ class Manifest(_Part):
 
     name: _Word
     version: _Word
+    frame_side: Annotated[int, Field(ge=LONG_SIDE, le=MAX_FRAME_SIDE)] = LONG_SIDE
+    """Of the frames that the models get, the longer side, at most; pixels."""
     detector: DetectorPart | None = None
     tracker: TrackerPart | None = None
     attributes: dict[
@@ -145,8 +152,8 @@ def _check_parts(manifest: Manifest) -> None:
         for name in ("tracker", "attributes"):
             if getattr(manifest, name):
                 raise BundleError(f"{MANIFEST}: {name}: needs a detector, whose boxes it reads")
-    elif manifest.tracking.low > manifest.detector.threshold:
-        raise BundleError(f"{MANIFEST}: tracker.low: is above detector.threshold")
+    else:
+        _check_tracker(manifest.tracking, manifest.detector)
     for name, kind in (("age", "number"), ("gender", "label")):
         part = manifest.attributes.get(name)
         if part is not None and part.kind != kind:
@@ -155,3 +162,13 @@ def _check_parts(manifest: Manifest) -> None:
         wrong = "values" if part.kind == "label" else "labels"
         if getattr(part, wrong) is not None:
             raise BundleError(f"{MANIFEST}: attributes.{name}.{wrong}: not of kind {part.kind}")
+
+
+def _check_tracker(tracker: TrackerPart, detector: DetectorPart) -> None:
+    if tracker.low > detector.threshold:
+        raise BundleError(f"{MANIFEST}: tracker.low: is above detector.threshold")
+    if detector.fps is not None and tracker.keep_seconds * detector.fps < 1:
+        raise BundleError(
+            f"{MANIFEST}: tracker.keep_seconds: is less than the {1 / detector.fps:g} s between"
+            " two looks of the detector"
+        )

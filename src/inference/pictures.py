@@ -12,8 +12,7 @@ from av.video.stream import VideoStream
 
 from inference.backends import Item, Passed, Sampled
 from inference.containers import open_stream
-from inference.frames import fit
-from inference.moments import PICTURE_SIDE, Moment
+from inference.moments import Moment
 from inference.probe import Probe
 from inference.scaling import Scaler
 from inference.tolerant import Clock
@@ -22,20 +21,12 @@ _UNSEEKABLE = {"avi", "mpegts"}
 """Seeking is not exact there: they are decoded from their start on."""
 
 
-def picture_size(probe: Probe) -> tuple[int, int]:
-    """Width and height of the upright pictures: even, at most `PICTURE_SIDE`, never enlarged."""
-    width, height = probe.info.width, probe.info.height
-    if probe.quarter_turns % 2:
-        width, height = height, width
-    return fit(width, height, PICTURE_SIDE)
-
-
 def read_pictures(
     path: Path, probe: Probe, moments: Sequence[Moment], threads: int
 ) -> Iterator[Item]:
     """Yield the picture of each moment once, in presentation order; damaged ones are left out."""
     targets = plan_targets(probe, moments)
-    scaler = Scaler(*picture_size(probe), probe.quarter_turns)
+    scaler = Scaler(*probe.frame_size(), probe.quarter_turns)
     with open_stream(path, probe.stream, threads) as (container, stream):
         for keyframe, group in groupby(targets, lambda pts: _keyframe_before(probe, pts)):
             if keyframe is not None:

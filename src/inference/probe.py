@@ -22,7 +22,7 @@ from av.video.stream import VideoStream
 
 from inference.containers import admit_container, admit_stream
 from inference.errors import VideoRejectedError
-from inference.frames import VideoInfo, fit
+from inference.frames import LONG_SIDE, VideoInfo, fit
 from inference.h264 import Picture, Pictures
 from inference.references import References
 from inference.scaling import Scaler
@@ -38,6 +38,8 @@ class Probe:
     """What the packets of a file's video stream say."""
 
     info: VideoInfo
+    frame_side: int
+    """Pixels of the longer side within which the working frames are."""
     stream: int
     """Index of the video stream in the container."""
     time_base: Fraction
@@ -74,18 +76,22 @@ class Probe:
         return self.pts * (self.time_base.numerator * 1000) / self.time_base.denominator
 
     def frame_size(self) -> tuple[int, int]:
-        """Width and height of the upright working frame: even, at most 256, never enlarged."""
-        return working_size(self.info.width, self.info.height, self.quarter_turns)
+        """Width and height of the upright working frame: even, never enlarged."""
+        return working_size(self.info.width, self.info.height, self.quarter_turns, self.frame_side)
 
 
-def working_size(width: int, height: int, quarter_turns: int) -> tuple[int, int]:
-    """See `Probe.frame_size`."""
+def working_size(
+    width: int, height: int, quarter_turns: int, side: int = LONG_SIDE
+) -> tuple[int, int]:
+    """See `Probe.frame_size`; `side` is the longer one, at most."""
     if quarter_turns % 2:
         width, height = height, width
-    return fit(width, height)
+    return fit(width, height, side)
 
 
-def probe(path: Path, max_seconds: float, tick: Callable[[], None]) -> Probe:
+def probe(
+    path: Path, max_seconds: float, tick: Callable[[], None], frame_side: int = LONG_SIDE
+) -> Probe:
     """Read the headers and every packet of the video stream.
 
     `tick` is called now and then, so that a long file shows that it advances.
@@ -103,7 +109,7 @@ def probe(path: Path, max_seconds: float, tick: Callable[[], None]) -> Probe:
             raise VideoRejectedError(
                 "too_long", f"{header_seconds:.1f} s, at most {max_seconds:g} s are allowed"
             )
-        scan = _Scan(container, stream, max_seconds)
+        scan = _Scan(container, stream, max_seconds, frame_side)
         scan.run(tick)
         return scan.conclude()
 
@@ -123,6 +129,7 @@ class _Scan:
     container: InputContainer
     stream: VideoStream
     max_seconds: float
+    frame_side: int
     pts: "array[int]" = field(default_factory=lambda: array("q"))
     keyframes: "array[int]" = field(default_factory=lambda: array("q"))
     packets: int = 0
@@ -221,7 +228,8 @@ class _Scan:
             for frame in self.stream.decode(packet):
                 self.turns = round(frame.rotation / 90) % 4
                 self.size = (frame.width, frame.height)
-                scaler = Scaler(*working_size(*self.size, self.turns), self.turns)
+                size = working_size(*self.size, self.turns, self.frame_side)
+                scaler = Scaler(*size, self.turns)
                 self.first_picture = scaler.scale(frame)
                 return
 
@@ -254,6 +262,7 @@ class _Scan:
         )
         return Probe(
             info=info,
+            frame_side=self.frame_side,
             stream=self.stream.index,
             time_base=base,
             pts=pts,

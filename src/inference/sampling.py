@@ -67,7 +67,18 @@ def sample_indices(
         return chosen[pts_ms[chosen] > after_ms]
     if fps is None or len(pts_ms) == 0:
         return np.arange(len(pts_ms), dtype=np.int64)
-    bucket = np.floor((pts_ms - pts_ms[0] + TOLERANCE_MS) * fps / 1000)
-    first = np.ones(len(bucket), dtype=bool)
-    first[1:] = bucket[1:] > bucket[:-1]
-    return np.flatnonzero(first).astype(np.int64)
+    return np.flatnonzero(thinned(pts_ms, fps, float(pts_ms[0]))).astype(np.int64)
+
+
+def thinned(
+    pts_ms: npt.NDArray[np.float64], fps: float, origin_ms: float, before_ms: float = -math.inf
+) -> npt.NDArray[np.bool_]:
+    """Tell which of some frames are the first of a 1/fps, counted from `origin_ms`.
+
+    `pts_ms` is float64 [N], ascending, and the result bool [N]; `before_ms` is the time of the
+    frame before them, if there is one.
+    """
+    times = np.concatenate(([before_ms], pts_ms))
+    bucket = np.floor((times - origin_ms + TOLERANCE_MS) * fps / 1000)
+    later: npt.NDArray[np.bool_] = bucket[1:] > bucket[:-1]
+    return later

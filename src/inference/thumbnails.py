@@ -60,7 +60,7 @@ class Photographer:
         `on_alive` is called when the decoder shows that it works.
         """
         album = Album()
-        request = Request(path, None, 1, 1, tolerant=True, moments=moments)
+        request = Request(path, None, 1, 1, tolerant=True, frame_side=PICTURE_SIDE, moments=moments)
         with closing(Slabs.create(_SLABS, PICTURE_SIDE**2 * 3)) as slabs:
             decoding = Decoding(self._server, request, self._limits, slabs, on_alive)
             with suppress(DecoderFailedError, VideoRejectedError):

@@ -19,7 +19,7 @@ from inference.frames import Gap, VideoInfo
 from inference.people import TrackVectors
 from inference.persons import Persons
 from inference.pictured import Pictured
-from inference.sampling import Rate, joins_ms
+from inference.sampling import Rate, joins_ms, thinned
 from inference.sights import Sights
 from inference.wire import Changed
 
@@ -45,12 +45,13 @@ class Timeline:
         cuts: CutRule = "content",
         model: str = "builtin",
         persons: Persons | None = None,
+        persons_fps: float | None = None,
     ) -> None:
         """`source_fps` is the file's average rate; `sample_fps` says what of it is pushed.
 
         With frames left out, the detectors' 15 frames become the time that 15 frames of the
         source last. `model` is the bundle's name and version, if there is one; `persons` takes
-        what its detector finds.
+        what its detector finds, in `persons_fps` frames a second; None: in all.
         """
         every_frame = sample_fps is None or (sample_fps != "keyframes" and sample_fps >= source_fps)
         self._joins_ms = joins_ms(sample_fps)
@@ -63,6 +64,7 @@ class Timeline:
         self._motion = MotionIntervals()
         self._pictured = [Pictured(name) for name in (DESCRIPTOR_MODEL, model)]
         self._persons = persons
+        self._persons_fps = persons_fps
         self._frames = 0
         self._is_sampled = not every_frame
         self._first: Cut | None = None
@@ -82,6 +84,7 @@ class Timeline:
     ) -> None:
         """Take the next N frames, in presentation order: times, measurements, what models saw."""
         whole = [None] * len(pts_ms) if sights is None else sights.whole()
+        looked_at = self.looks_at(pts_ms)
         for at, pts in enumerate(pts_ms.tolist()):
             is_apart, since = self._is_apart(pts), pts if self._last_ms is None else self._last_ms
             frame = Cut(self._frames, pts, float(features.content_score[at]), since, is_apart)
@@ -92,13 +95,28 @@ class Timeline:
             self._measure(pts, features, at, is_apart=is_apart)
             self._last_ms = pts
         if sights is not None:
-            self._see(pts_ms, sights)
+            self._see(pts_ms, sights, looked_at)
 
-    def _see(self, pts_ms: npt.NDArray[np.float64], sights: Sights) -> None:
+    def looks_at(self, pts_ms: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Tell in which of the next N frames, float64 [N], persons are looked for; bool [N]."""
+        if self._persons is None or self._persons_fps is None or not len(pts_ms):
+            return np.full(len(pts_ms), self._persons is not None)
+        if self._first is None or self._last_ms is None:
+            return thinned(pts_ms, self._persons_fps, float(pts_ms[0]))
+        return thinned(pts_ms, self._persons_fps, self._first.pts_ms, self._last_ms)
+
+    def _see(
+        self,
+        pts_ms: npt.NDArray[np.float64],
+        sights: Sights,
+        looked_at: npt.NDArray[np.bool_],
+    ) -> None:
         self.invalid += int(sights.invalid.sum())
         self.crowded += int(sights.crowded.sum())
-        if self._persons is not None:
-            for pts, seen in zip(pts_ms.tolist(), sights.frames(), strict=True):
+        if self._persons is None:
+            return
+        for pts, seen, looked in zip(pts_ms.tolist(), sights.frames(), looked_at, strict=True):
+            if looked:
                 self._persons.push(pts, *seen)
 
     def gap(self, gap: Gap) -> None:

@@ -39,6 +39,8 @@ class Order:
     slab_count: int
     slab_bytes: int
     batch_size: int
+    frame_side: int
+    """Of the frames, the longer side, at most; pixels."""
     sample_fps: Rate
     after_ms: float | None
     """Go on behind this frame; None: from the start."""

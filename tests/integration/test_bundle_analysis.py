@@ -158,6 +158,38 @@ async def test_a_checkpoint_of_other_persons(
     assert rows(again) == rows(whole)
 
 
+async def test_a_detector_that_looks_now_and_then(
+    tmp_path: Path, bundle: Bundle, device: Device, server: ForkServer
+) -> None:
+    """Twice a second of ten frames: the same persons, their times those of frames looked at.
+
+    What a kill left is gone on with as ever; the built-in analysis has seen every frame.
+    """
+    path = tmp_path / "walk.mp4"
+    write_walk(path)
+    detector = bundle.manifest.detector
+    assert detector is not None
+    rarely = bundle.manifest.model_copy(
+        update={"detector": detector.model_copy(update={"fps": 2.0})}
+    )
+    sometimes, left = Bundle(bundle.root, rarely), Shelf(6)
+    every, _ = await analyze(path, bundle, device, server, Shelf(99))
+    before = device.batch_frames
+
+    found, _ = await analyze(path, sometimes, device, server, left)
+    looked_at = device.batch_frames - before
+    resumed, repeated = await analyze(path, sometimes, device, server, Shelf(99, left.parts))
+
+    others = [each for each in every.results.events if each.event_type != "person"]
+    persons = [each for each in found.results.events if each.event_type == "person"]
+    assert [each for each in found.results.events if each.event_type != "person"] == others
+    assert [(each.start_ms, each.end_ms) for each in persons] == [(1000, 4000), (2500, 5000)]
+    assert [each.gender for each in persons] == ["male", "female"]
+    assert 10 <= looked_at < 20  # two a second, and those that are embedded as a whole
+    assert repeated == 50 - 4 * 6
+    assert rows(resumed) == rows(found)
+
+
 async def test_no_persons(
     tmp_path: Path, bundle: Bundle, device: Device, server: ForkServer
 ) -> None:

@@ -28,6 +28,7 @@ from inference.models.batches import BatchSize, in_batches
 from inference.models.loaded import Models
 from inference.models.pixels import Preparation
 from inference.models.weights import free_bytes
+from poller.cli.bundle import check
 
 # One worker pays for the import of transformers.
 pytestmark = pytest.mark.xdist_group("bundles")
@@ -495,3 +496,26 @@ def test_the_command_says_what_is_in_a_bundle(tmp_path: Path) -> None:
     assert bad.stdout == ""
     assert bad.stderr.count("\n") == 1
     assert "age/model.safetensors: has sha256" in bad.stderr
+
+
+async def test_a_detector_that_is_made_for_larger_frames(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said, with what to set; nothing is said once that is set."""
+    write_detector(tmp_path / "detector", "yolos")
+    prepared = tmp_path / "detector" / "preprocessor_config.json"
+    said = json.loads(prepared.read_text())
+    prepared.write_text(json.dumps(said | {"size": {"shortest_edge": 300, "longest_edge": 512}}))
+    write_bundle(tmp_path, DETECTOR)
+
+    await check(str(tmp_path), "cpu", as_json=False)
+    small = capsys.readouterr().out
+    manifest = tmp_path / "bundle.toml"
+    manifest.write_text(f"frame_side = 512\n{manifest.read_text()}")
+    await check(str(tmp_path), "cpu", as_json=False)
+    large = capsys.readouterr().out
+
+    assert "frames have 256 pixels" in small
+    assert "the detector is made for 512; set frame_side = 512" in small
+    assert "persons are missed" not in large
+    assert "frame side 512, made for 512" in large

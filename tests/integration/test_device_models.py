@@ -168,6 +168,37 @@ async def test_batch_mates_change_no_bit(bundle: Bundle) -> None:
                 assert_equal(together[at], expected)
 
 
+async def test_frames_that_nobody_asks_about(bundle: Bundle) -> None:
+    """Persons are looked for where that is asked, wholes embedded as ever; no other frame is seen.
+
+    A batch of which nobody asks anything is answered at once.
+    """
+    pictures = make_pictures(7, 4).repeat(2, 0)[:7]
+    looked_at = np.array([True, False, False, False, True, False, False])
+    slabs = make_slabs()
+    async with open_device(bundle) as device, device.open(slabs) as video:
+        first, second = make_batches(slabs, pictures, [5, 2])
+        seen = [await video.infer(first, looked_at[:5]), await video.infer(second, looked_at[5:])]
+        features, sights = join(seen)
+        unseen = [
+            await video.infer(each, np.zeros(len(each.pts_ms), np.bool_)) for each in (second,)
+        ]
+        frames = device.batch_frames
+    slabs.close()
+
+    described = features.described
+    torch.set_num_threads(1)
+    models = Models.load(bundle, torch.device("cpu"), batch_size=BATCH)
+    tensors = list(torch.from_numpy(pictures).permute(0, 3, 1, 2))
+    every = models.sights(models.look(tensors, described.tolist()))
+    assert unseen[0].sights is not None
+    assert sights.person_count.tolist() == (every.person_count * looked_at).tolist()
+    assert sights.person_count.sum() > 0
+    np.testing.assert_array_equal(sights.frame_vectors, every.frame_vectors)
+    assert frames == np.count_nonzero(looked_at | described) + sum(unseen[0].features.described)
+    assert 0 < np.count_nonzero(looked_at | described) < 7
+
+
 async def test_what_the_models_see(bundle: Bundle) -> None:
     """The same as in-process; the frames that have a descriptor have a vector as a whole.
 
@@ -342,7 +373,8 @@ async def test_a_crowd_is_no_silence(tmp_path: Path) -> None:
     frame = {"slab": 0, "height": 90, "width": 160}
 
     run.send({"kind": "open", "id": 0, "video": 7, **shape}, {})
-    run.send({"kind": "infer", "id": 1, "video": 7, **frame}, {"pts_ms": np.zeros(1)})
+    arrays = {"pts_ms": np.zeros(1), "looked_at": np.ones(1, np.bool_)}
+    run.send({"kind": "infer", "id": 1, "video": 7, **frame}, arrays)
     said = [(await run.receive())[0]]
     while said[-1]["kind"] != "features":
         said.append((await run.receive())[0])

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from tests.clips import make_clip
 from tests.factories import make_message, make_request
 from tests.integration.conftest import Systems
@@ -16,6 +14,7 @@ from inference.analyze import Limits as DecodeLimits
 from inference.device import Device, Inferred
 from inference.errors import DeviceFaultError
 from inference.thumbnails import Photographer
+from inference.wire import Arrays
 from poller.gallery import Gallery
 from poller.heartbeat import Heartbeats
 from poller.pipeline import Limits, Pipeline
@@ -98,14 +97,12 @@ class WeakDevice(Device):
 
     batches = 0
 
-    async def infer(
-        self, run: Any, header: Mapping[str, object], pts_ms: npt.NDArray[np.float64]
-    ) -> Inferred:
+    async def infer(self, run: Any, header: Mapping[str, object], frames: Arrays) -> Inferred:
         """Measure, or fail."""
         self.batches -= 1
         if self.batches < 0:
             raise DeviceFaultError("weak", is_own=True)
-        return await super().infer(run, header, pts_ms)
+        return await super().infer(run, header, frames)
 
 
 async def test_faults_of_the_device_count_at_one_place(systems: Systems) -> None:

@@ -82,18 +82,38 @@ class Models:
                 detail = " ".join(str(error).split())[:300]
                 raise BundleError(f"{name}: does not run: {detail}") from error
 
-    def look(self, frames: Sequence[Tensor], whole: Sequence[bool] = ()) -> list[Sight]:
-        """See what is in frames uint8 [3, H, W], of any videos; `whole`: those to embed as such.
+    @property
+    def nothing(self) -> Sight:
+        """What is seen of a frame that was not looked at."""
+        return Sight(_NOBODY, dict.fromkeys(self.attributes, ()), ())
 
-        The crops of all of them share batches; no frame changes what is seen in another. What does
-        not fit into memory is done in smaller batches from then on.
+    def want(self, *, looked_at: bool, whole: bool) -> bool:
+        """Whether there is a part for what is asked about a frame; see `look`."""
+        return (looked_at and self.detector is not None) or (whole and self.embedder is not None)
+
+    def look(
+        self,
+        frames: Sequence[Tensor],
+        whole: Sequence[bool] = (),
+        looked_at: Sequence[bool] = (),
+    ) -> list[Sight]:
+        """See what is in frames uint8 [3, H, W], of any videos.
+
+        `whole`: which of them to embed as such (empty: none); `looked_at`: in which to look for
+        persons (empty: all). The crops of all of them share batches; no frame changes what is seen
+        in another. What does not fit into memory is done in smaller batches from then on.
         """
-        wanted = list(whole) or [False] * len(frames)
+        embedded = list(whole) or [False] * len(frames)
+        searched = list(looked_at) or [True] * len(frames)
 
         def run() -> list[Sight]:
             size = self.batch_size.number
             parts = [slice(at, at + size) for at in range(0, len(frames), size)]
-            return [sight for part in parts for sight in self._look(frames[part], wanted[part])]
+            return [
+                sight
+                for part in parts
+                for sight in self._look(frames[part], embedded[part], searched[part])
+            ]
 
         return spared(run, self.batch_size, self.device)
 
@@ -102,12 +122,10 @@ class Models:
         words = {name: part.words for name, part in self.attributes.items()}
         return Sights.of(seen, words, 0 if self.embedder is None else self.embedder.size)
 
-    def _look(self, frames: Sequence[Tensor], whole: Sequence[bool]) -> list[Sight]:
-        persons = (
-            [_NOBODY] * len(frames)
-            if self.detector is None
-            else self.detector.detect(frames, self.floor)
-        )
+    def _look(
+        self, frames: Sequence[Tensor], whole: Sequence[bool], looked_at: Sequence[bool]
+    ) -> list[Sight]:
+        persons = self._persons(frames, looked_at)
         crops = [
             [cut(frame, box) for box in found.boxes]
             for frame, found in zip(frames, persons, strict=True)
@@ -131,6 +149,13 @@ class Models:
                 lacking = shown - sum(vector is not None for vector in (*seen, frame))
             sights.append(Sight(found, read, seen, lacking, frame))
         return sights
+
+    def _persons(self, frames: Sequence[Tensor], looked_at: Sequence[bool]) -> list[Detections]:
+        if self.detector is None:
+            return [_NOBODY] * len(frames)
+        searched = [frame for frame, looked in zip(frames, looked_at, strict=True) if looked]
+        found = iter(self.detector.detect(searched, self.floor))
+        return [next(found) if looked else _NOBODY for looked in looked_at]
 
     def _embed(self, pictures: Sequence[Tensor]) -> Sequence[Vector | None]:
         return [None] * len(pictures) if self.embedder is None else self.embedder.embed(pictures)

@@ -76,6 +76,10 @@ class Preparation:
         """Every picture comes out at one size."""
         return self.crop is not None or self.height is not None
 
+    def side(self, height: int, width: int) -> int:
+        """Pixels of the longer side that a picture of this size is brought to."""
+        return max(self._target(height, width))
+
     def each(self, pictures: Sequence[Tensor]) -> list[Tensor]:
         """Prepare pictures uint8 [3, H, W], those of one size together: fewer, larger steps."""
         sizes: dict[tuple[int, ...], list[int]] = defaultdict(list)

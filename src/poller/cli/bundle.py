@@ -13,7 +13,7 @@ from pydantic import ByteSize
 from rich.console import Console
 
 from inference.bundle import Bundle
-from inference.manifest import BundleError
+from inference.manifest import MAX_FRAME_SIDE, BundleError
 from inference.models.loaded import Models
 from inference.models.text import TextTower
 from poller.bundles import bundle_at
@@ -21,8 +21,8 @@ from poller.errors import SettingsError
 from poller.settings import load
 
 Result = TypeVar("Result")
-_HEIGHT, _WIDTH = 144, 256
-"""Of the test frame."""
+_RATIO = 9 / 16
+"""Of the test frame's sides, as of most cameras' frames."""
 
 
 async def check(place: str, device: str, *, as_json: bool) -> None:
@@ -49,6 +49,13 @@ async def check(place: str, device: str, *, as_json: bool) -> None:
         said = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in part.items())
         console.print(f"[green]✓[/] {name}: ", end="")
         console.print(said, markup=False)
+    detector = report["parts"].get("detector")
+    if detector and detector["frame_side"] < detector["made_for"]:
+        console.print(
+            f"[yellow]![/] small persons are missed: frames have {detector['frame_side']} pixels"
+            f" on the longer side, the detector is made for {detector['made_for']};"
+            f" set frame_side = {min(detector['made_for'], MAX_FRAME_SIDE)}"
+        )
 
 
 def pick_device(name: str) -> torch.device:
@@ -67,7 +74,7 @@ def pick_device(name: str) -> torch.device:
 def _report(bundle: Bundle, device: torch.device) -> dict[str, Any]:
     torch.set_num_threads(1)  # as in the service: what is measured is what there will be
     models = Models.load(bundle, device)
-    frame = _test_frame().to(device)
+    frame = _test_frame(bundle.manifest.frame_side).to(device)
     try:
         parts = _try_parts(bundle, models, frame)
     except (RuntimeError, ValueError) as error:  # of the model's own code
@@ -95,6 +102,8 @@ def _try_parts(bundle: Bundle, models: Models, frame: torch.Tensor) -> dict[str,
             "persons_are": " or ".join(said.detector.labels),
             "threshold": said.detector.threshold,
             "found": len(found.scores),
+            "frame_side": said.frame_side,
+            "made_for": detector.prepare.side(*frame.shape[1:]),
             "ms": ms,
         }
         parts["tracker"] = said.tracking.model_dump()
@@ -132,11 +141,12 @@ def _timed(run: Callable[[], list[Result]]) -> tuple[list[Result], int]:
     return result, round((time.monotonic() - start) * 1000)
 
 
-def _test_frame() -> torch.Tensor:
+def _test_frame(width: int) -> torch.Tensor:
     """Colour ramps with a bright figure in the middle; uint8 [3, H, W]."""
-    rows, columns = np.mgrid[0:_HEIGHT, 0:_WIDTH]
+    height = round(width * _RATIO)
+    rows, columns = np.mgrid[0:height, 0:width] * 255 // width
     ramp = np.stack([columns, rows, columns // 2 + rows // 2]).astype(np.uint8)
-    ramp[:, 30:120, 110:150] = 230
+    ramp[:, height // 5 : height * 5 // 6, width * 3 // 7 : width * 4 // 7] = 230
     return torch.from_numpy(ramp)
 
 

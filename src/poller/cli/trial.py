@@ -30,7 +30,6 @@ from poller.errors import PermanentError, SettingsError
 from poller.settings import load
 
 _BATCH = 8
-_FRAME_BYTES = 256 * 256 * 3
 _LIMITS = Limits(
     max_seconds=4 * 3600, stall_seconds=30, total_seconds=24 * 3600, memory_bytes=4 << 30
 )
@@ -62,7 +61,8 @@ async def trial(place: str, video: Path, device: str, fps: float, *, as_json: bo
         raise SettingsError([str(error)]) from error
     tracker = Tracker(threshold=detector.threshold, **said.tracking.model_dump())
     try:
-        outcome = await _run(models, Persons(tracker, bundle.title), video, fps)
+        persons = Persons(tracker, bundle.title)
+        outcome = await _run(models, persons, video, fps, said.frame_side)
     except (VideoRejectedError, DecoderFailedError) as error:
         raise PermanentError(error.reason, error.detail) from error
     except DecodersUnavailableError as error:
@@ -80,10 +80,14 @@ def _detector(said: Manifest) -> DetectorPart:
     return said.detector
 
 
-async def _run(models: Models, persons: Persons, video: Path, fps: float) -> _Outcome:
+async def _run(
+    models: Models, persons: Persons, video: Path, fps: float, frame_side: int
+) -> _Outcome:
     outcome = _Outcome()
-    request = Request(video, sample_fps=fps, batch_size=_BATCH, threads=1, tolerant=False)
-    with closing(Slabs.create(2, _BATCH * _FRAME_BYTES)) as slabs:
+    request = Request(
+        video, sample_fps=fps, batch_size=_BATCH, threads=1, tolerant=False, frame_side=frame_side
+    )
+    with closing(Slabs.create(2, _BATCH * frame_side**2 * 3)) as slabs:
         async with ForkServer() as server, Decoding(server, request, _LIMITS, slabs) as decoding:
             async for part in decoding:
                 if not isinstance(part, FrameBatch):

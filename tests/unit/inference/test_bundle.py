@@ -151,6 +151,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: rewrite(r, "[files]", "[tracker]\nlow = 0.7\n[files]"),
         "tracker.low: is above",
     ),
+    "tracks shorter than a pause": (
+        lambda r: rewrite(r, 'labels = ["person"]', 'labels = ["person"]\nfps = 0.5'),
+        "tracker.keep_seconds: is less than the 2 s between",
+    ),
     "absolute path": (
         lambda r: rewrite(r, 'model = "gender"', 'model = "/etc"'),
         "attributes.gender.model: leads out",
