@@ -121,9 +121,17 @@ run "task" {
   assert {
     condition = alltrue([
       for container in jsondecode(aws_ecs_task_definition.this.container_definitions) :
+      container.linuxParameters.initProcessEnabled && join(" ", concat([container.linuxParameters.tmpfs[0].containerPath], container.linuxParameters.tmpfs[0].mountOptions)) == "/tmp rw nosuid nodev"
+    ]) && jsondecode(aws_ecs_task_definition.this.container_definitions)[1].linuxParameters.tmpfs[0].size == 256
+    error_message = "An init process reaps what a decoder leaves, and /tmp is in memory."
+  }
+
+  assert {
+    condition = alltrue([
+      for container in jsondecode(aws_ecs_task_definition.this.container_definitions) :
       container.logConfiguration.logDriver == "awslogs" && container.logConfiguration.options.mode == "non-blocking"
       && container.logConfiguration.options["awslogs-group"] == aws_cloudwatch_log_group.this.name
-    ])
+    ]) && jsondecode(aws_ecs_task_definition.this.container_definitions)[1].logConfiguration.options["max-buffer-size"] == "25m"
     error_message = "Logs never hold up the work."
   }
 
@@ -242,7 +250,7 @@ run "service" {
   }
 
   assert {
-    condition     = aws_ecs_service.this.service_registries[0].registry_arn == aws_service_discovery_service.this.arn && aws_service_discovery_service.this.dns_config[0].dns_records[0].type == "A" && aws_service_discovery_service.this.dns_config[0].dns_records[0].ttl == 10 && output.metrics_address == "poller.poller-test.internal:9102"
+    condition     = aws_ecs_service.this.service_registries[0].registry_arn == aws_service_discovery_service.this.arn && aws_service_discovery_service.this.dns_config[0].dns_records[0].type == "A" && aws_service_discovery_service.this.dns_config[0].dns_records[0].ttl == 10 && aws_service_discovery_service.this.dns_config[0].routing_policy == "MULTIVALUE" && output.metrics_address == "poller.poller-test.internal:9102"
     error_message = "Prometheus finds each task by DNS."
   }
 
@@ -402,8 +410,9 @@ run "reconcile" {
         for container in jsondecode(aws_ecs_task_definition.reconcile[0].container_definitions) :
         container.image == var.image && container.user == "10001:10001" && container.readonlyRootFilesystem && !container.privileged
         && container.linuxParameters.capabilities.drop == ["ALL"] && container.logConfiguration.options.mode == "non-blocking"
-        && !can(container.resourceRequirements)
+        && !can(container.resourceRequirements) && !can(container.mountPoints)
       ])
+      && length(aws_ecs_task_definition.reconcile[0].volume) == 0
     )
     error_message = "The same image runs `poller reconcile`, confined like the service, without a GPU."
   }
@@ -411,7 +420,7 @@ run "reconcile" {
   assert {
     condition = {
       for variable in jsondecode(aws_ecs_task_definition.reconcile[0].container_definitions)[0].environment : variable.name => variable.value if startswith(variable.name, "POLLER_")
-    } == merge(output.environment, { POLLER_DEVICE = "cpu", POLLER_WORK_DIR = "/var/lib/poller" })
+    } == merge(output.environment, { POLLER_DEVICE = "cpu" })
     error_message = "It has the service's environment."
   }
 
@@ -466,7 +475,7 @@ run "reconcile_never" {
   }
 
   assert {
-    condition     = length(aws_scheduler_schedule.reconcile) + length(aws_scheduler_schedule_group.reconcile) + length(aws_ecs_task_definition.reconcile) + length(aws_iam_role.scheduler) + length(aws_iam_role_policy.scheduler) == 0 && output.reconcile_task_definition == null && output.reconcile == null
+    condition     = length(aws_scheduler_schedule.reconcile) + length(aws_scheduler_schedule_group.reconcile) + length(aws_ecs_task_definition.reconcile) + length(aws_iam_role.scheduler) + length(aws_iam_role_policy.scheduler) == 0 && output.reconcile_task_definition == null && output.reconcile == null && output.run_command == null
     error_message = "Nothing of it is made."
   }
 }

@@ -59,6 +59,8 @@ class Applied:
     endpoint: str
     stack: Mapping[str, Any]
     """Its outputs."""
+    resources: Mapping[str, Mapping[str, Any]]
+    """What was made: attributes by address."""
     changes: Mapping[str, set[str]]
     """What a second apply would have changed at once: attributes by resource."""
 
@@ -127,6 +129,19 @@ class Environment:
                 differences[address] = names - COMPUTED
         return differences
 
+    def resources(self) -> dict[str, dict[str, Any]]:
+        """What there is: attributes by address."""
+        (stack,) = json.loads(self.terraform("show", "-json"))["values"]["root_module"][
+            "child_modules"
+        ]
+        modules = [stack, *stack["child_modules"]]
+        return {
+            resource["address"].removeprefix("module.stack."): resource["values"]
+            for module in modules
+            for resource in module.get("resources", [])
+            if resource["mode"] == "managed"
+        }
+
 
 def credentials(endpoint: str) -> dict[str, str]:
     """`AWS_*` variables of an emulator."""
@@ -156,7 +171,7 @@ def apply(name: str, directory: Path) -> Iterator[Applied]:
         environment.terraform("apply", "-auto-approve")
         changes = environment.changes()
         stack = json.loads(environment.terraform("output", "-json"))["stack"]["value"]
-        applied = Applied(name, endpoint, stack, changes)
+        applied = Applied(name, endpoint, stack, environment.resources(), changes)
         yield applied
         unlock(applied)
         environment.terraform("destroy", "-auto-approve")

@@ -1,13 +1,23 @@
 """Environments, each applied once for all who look at it."""
 
+import os
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.infra.applied import TERRAFORM, Applied, apply, find_mirror
 
 from poller.local import postgres
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail what would be skipped for want of a tool, where `FAIL_WITHOUT_TOOLS=1`."""
+    report = yield
+    if report.skipped and os.environ.get("FAIL_WITHOUT_TOOLS") == "1":
+        report.outcome = "failed"
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

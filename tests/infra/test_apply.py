@@ -5,6 +5,8 @@ In one file, because a file's tests share a process, and so what was applied.
 
 import json
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,6 +96,96 @@ def test_the_schedule_runs_the_registered_task(applied: Applied) -> None:
     role = applied.client("iam").get_role(RoleName=target["RoleArn"].rpartition("/")[2])
     (statement,) = role["Role"]["AssumeRolePolicyDocument"]["Statement"]
     assert statement["Principal"] == {"Service": "scheduler.amazonaws.com"}
+
+
+@in_both
+@pytest.mark.skipif(not shutil.which("aws"), reason="no AWS CLI")
+def test_an_operator_runs_a_command(applied: Applied) -> None:
+    """The command that is told starts a task of its own in the service's network, with its role."""
+    shown = applied.stack["run_command"].replace('"status"', '"redrive","--dry-run"')
+
+    done = subprocess.run(
+        ["sh", "-c", shown],  # noqa: S607 # as an operator would
+        env={"PATH": os.environ["PATH"], **applied.aws},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    (task,) = json.loads(done.stdout)["tasks"]
+    assert task["taskDefinitionArn"] == applied.stack["reconcile_task_definition"]
+    assert task["launchType"] == "FARGATE"
+    (override,) = task["overrides"]["containerOverrides"]
+    (name,) = applied.containers("reconcile_task_definition")
+    assert override == {"name": name, "command": ["redrive", "--dry-run"]}
+    details = {pair["name"]: pair["value"] for pair in task["attachments"][0]["details"]}
+    service = applied.resources["module.service.aws_ecs_service.this"]["network_configuration"][0]
+    assert details["subnetId"] in service["subnets"]
+
+
+@in_both
+def test_everything_has_the_tags(applied: Applied) -> None:
+    """Whose it is can be seen at each thing that has tags."""
+    tags = {
+        "Application": "video-poller",
+        "Environment": applied.name,
+        "ManagedBy": "terraform",
+    }
+
+    tagged = {
+        address: values["tags_all"] or {}
+        for address, values in applied.resources.items()
+        if "tags_all" in values
+    }
+
+    assert len(tagged) > 30
+    assert [address for address, its in tagged.items() if not tags.items() <= its.items()] == []
+
+
+@in_both
+def test_each_zone_has_the_endpoints(applied: Applied) -> None:
+    """An instance reaches AWS from its own zone, whichever is down."""
+    private = {
+        values["id"]
+        for address, values in applied.resources.items()
+        if ".aws_subnet.private" in address
+    }
+
+    endpoints = {
+        address: set(values["subnet_ids"])
+        for address, values in applied.resources.items()
+        if ".aws_vpc_endpoint.interface" in address
+    }
+
+    assert len(private) == 2
+    assert len(endpoints) == 9
+    assert [address for address, subnets in endpoints.items() if subnets != private] == []
+
+
+@pytest.mark.parametrize(
+    ("applied", "numbers"),
+    [
+        ("dev", ("db.t4g.medium", False, 1, False, True, 2, 0)),
+        ("prod", ("db.m7g.large", True, 14, True, False, 20, 1)),
+    ],
+    indirect=["applied"],
+)
+def test_what_an_environment_is_for(applied: Applied, numbers: tuple[object, ...]) -> None:
+    """One outlives mistakes and a zone; the other is gone without a trace."""
+    database = applied.resources["module.database.aws_db_instance.this[0]"]
+    group = applied.resources["module.cluster.aws_autoscaling_group.this"]
+    instances = group["mixed_instances_policy"][0]["instances_distribution"][0]
+
+    assert (
+        database["instance_class"],
+        database["multi_az"],
+        database["backup_retention_period"],
+        database["deletion_protection"],
+        database["skip_final_snapshot"],
+        group["max_size"],
+        instances["on_demand_base_capacity"],
+    ) == numbers
 
 
 @in_both

@@ -5,6 +5,12 @@ data "aws_region" "current" {}
 data "aws_availability_zones" "available" {
   count = var.existing == null && length(var.zones) == 0 ? 1 : 0
   state = "available"
+
+  # Local zones have neither the instances nor the endpoints.
+  filter {
+    name   = "opt-in-status"
+    values = ["opt-in-not-required"]
+  }
 }
 
 data "aws_subnet" "existing" {

@@ -328,14 +328,6 @@ resource "aws_ecs_task_definition" "reconcile" {
     cpu_architecture        = local.reconcile.runtimePlatform.cpuArchitecture
     operating_system_family = local.reconcile.runtimePlatform.operatingSystemFamily
   }
-
-  dynamic "volume" {
-    for_each = local.reconcile.volumes
-
-    content {
-      name = volume.value.name
-    }
-  }
 }
 
 resource "aws_iam_role" "scheduler" {

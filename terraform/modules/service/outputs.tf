@@ -33,6 +33,16 @@ output "environment" {
   value       = { for name, value in local.environment : name => value if startswith(name, "POLLER_") }
 }
 
+output "run_command" {
+  description = "Shell command that runs a command of poller beside the service, on Fargate: put its words in place of \"status\". What it prints is in the log group, in a stream of its own; null: nothing runs `poller reconcile`, and this neither"
+  value = var.reconcile == null ? null : join(" ", [
+    "aws ecs run-task --region ${local.region} --cluster ${var.cluster.name} --launch-type FARGATE",
+    "--task-definition ${local.reconcile_name}",
+    "--network-configuration 'awsvpcConfiguration={subnets=[${join(",", var.subnet_ids)}],securityGroups=[${aws_security_group.task.id}],assignPublicIp=DISABLED}'",
+    "--overrides '${jsonencode({ containerOverrides = [{ name = "reconcile", command = ["status"] }] })}'",
+  ])
+}
+
 output "stop_timeout_seconds" {
   description = "The service is killed this long after SIGTERM, s"
   value       = one([for container in local.task.containerDefinitions : container.stopTimeout if container.name == "poller"])

@@ -98,6 +98,11 @@ output "environment" {
   value       = module.service.environment
 }
 
+output "run_command" {
+  description = "Shell command that runs a command of poller beside the service: put its words in place of \"status\""
+  value       = module.service.run_command
+}
+
 output "timing" {
   description = "The numbers that must agree, as the parts have them, s"
   value = {
