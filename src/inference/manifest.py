@@ -152,8 +152,8 @@ def _check_parts(manifest: Manifest) -> None:
         for name in ("tracker", "attributes"):
             if getattr(manifest, name):
                 raise BundleError(f"{MANIFEST}: {name}: needs a detector, whose boxes it reads")
-    else:
-        _check_tracker(manifest.tracking, manifest.detector)
+    elif manifest.tracking.low > manifest.detector.threshold:
+        raise BundleError(f"{MANIFEST}: tracker.low: is above detector.threshold")
     for name, kind in (("age", "number"), ("gender", "label")):
         part = manifest.attributes.get(name)
         if part is not None and part.kind != kind:
@@ -162,13 +162,3 @@ def _check_parts(manifest: Manifest) -> None:
         wrong = "values" if part.kind == "label" else "labels"
         if getattr(part, wrong) is not None:
             raise BundleError(f"{MANIFEST}: attributes.{name}.{wrong}: not of kind {part.kind}")
-
-
-def _check_tracker(tracker: TrackerPart, detector: DetectorPart) -> None:
-    if tracker.low > detector.threshold:
-        raise BundleError(f"{MANIFEST}: tracker.low: is above detector.threshold")
-    if detector.fps is not None and tracker.keep_seconds * detector.fps < 1:
-        raise BundleError(
-            f"{MANIFEST}: tracker.keep_seconds: is less than the {1 / detector.fps:g} s between"
-            " two looks of the detector"
-        )

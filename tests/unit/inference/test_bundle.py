@@ -151,9 +151,13 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: rewrite(r, "[files]", "[tracker]\nlow = 0.7\n[files]"),
         "tracker.low: is above",
     ),
-    "tracks shorter than a pause": (
-        lambda r: rewrite(r, 'labels = ["person"]', 'labels = ["person"]\nfps = 0.5'),
-        "tracker.keep_seconds: is less than the 2 s between",
+    "never": (
+        lambda r: rewrite(r, 'labels = ["person"]', 'labels = ["person"]\nfps = 0.0'),
+        "detector.fps: input should be greater than 0",
+    ),
+    "smaller than is measured": (
+        lambda r: rewrite(r, "name = ", "frame_side = 128\nname = "),
+        "frame_side: input should be greater than or equal to 256",
     ),
     "absolute path": (
         lambda r: rewrite(r, 'model = "gender"', 'model = "/etc"'),
