@@ -19,13 +19,13 @@ from inference.changes import find_changes
 from inference.decoder_main import open_frames
 from inference.probe import probe
 from inference.refining import plan_looks
-from inference.sampling import Rate, joins_ms
+from inference.sampling import Fixed, joins_ms
 from inference.timeline import MIN_SHOT_FRAMES, place
 from inference.wire import Changed
 
 SCENES, SECONDS, ROUNDS = 12, 10, 3
 FPS = 25
-RATES: dict[str, Rate] = {
+RATES: dict[str, Fixed] = {
     "every frame": None,
     "5 frames a second, and all before a cut": 5.0,
     "keyframes, and all before a cut": "keyframes",
@@ -103,7 +103,7 @@ def detect(path: str, name: str) -> dict[str, object]:
     return {"cuts": frames, "cpu_seconds": time.process_time() - started}
 
 
-def _see_cuts(frames: Iterator[Sampled], rate: Rate) -> Iterator[Cut]:
+def _see_cuts(frames: Iterator[Sampled], rate: Fixed) -> Iterator[Cut]:
     """Yield what the service's rule takes for cuts, each at the frame that showed it."""
     shortest = None if rate is None else MIN_SHOT_FRAMES * 1000 / FPS
     rule, at, before = ContentCuts(MinLength(MIN_SHOT_FRAMES, shortest)), 0, None

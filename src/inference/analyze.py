@@ -19,7 +19,7 @@ from inference.people import TrackVectors
 from inference.persons import Persons
 from inference.recording import Recording
 from inference.refining import Refined, Refiner
-from inference.sampling import Rate
+from inference.sampling import AUTO_FPS, Rate
 from inference.slabs import Slabs
 from inference.timeline import Timeline
 from inference.tracks import Tracker
@@ -162,9 +162,11 @@ class Analyzer:
         *,
         tolerant: bool,
     ) -> Analysis:
+        # A decoder that failed may have failed while it chose what to decode.
+        is_plain = tolerant and self._sample_fps == "auto"
         request = Request(
             path,
-            self._sample_fps,
+            AUTO_FPS if is_plain else self._sample_fps,
             self._batch_size,
             self._decoder_threads,
             tolerant or past.tolerant,

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from inference.frames import Gap
 from inference.probe import Probe
-from inference.sampling import Rate, sample_indices
+from inference.sampling import Fixed, sample_indices
 
 if TYPE_CHECKING:
     import decord
@@ -75,13 +75,17 @@ class ErrorLog:
 class Selection:
     """Which frames of a file are wanted."""
 
-    sample_fps: Rate
+    sample_fps: Fixed
     after_ms: float | None
     """Only those behind this one; None: from the start."""
+    chosen: npt.NDArray[np.int64] | None = None
+    """Positions of the frames that `sample_fps` alone does not decide on; None: it does."""
 
     def indices(self, probe: Probe) -> npt.NDArray[np.int64]:
         """Choose from all frames that the probe found; return their positions, int64 [M]."""
         pts_ms = probe.times_ms()
+        if self.chosen is not None:
+            return self.chosen[self.chosen >= self.passed(pts_ms)]
         if self.sample_fps != "keyframes":
             return sample_indices(pts_ms, self.sample_fps, self.after_ms)
         chosen = np.isin(probe.pts, probe.keyframes)

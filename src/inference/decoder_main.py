@@ -26,8 +26,10 @@ from inference.keyframes import plan_keyframes, read_keyframes
 from inference.moments import Moment
 from inference.pictures import read_pictures
 from inference.probe import Probe, probe
+from inference.sampling import AUTO_FPS
 from inference.slabs import Slabs
 from inference.sparse import plan_packets, read_sparsely
+from inference.survey import survey
 from inference.tolerant import Tolerant
 from inference.wire import (
     Alive,
@@ -140,7 +142,7 @@ def _decode(order: Order, outbox: Outbox) -> None:
     if order.spans is not None:
         _find(order, order.spans, facts, outbox)
         return
-    path, selection = Path(order.path), Selection(order.sample_fps, order.after_ms)
+    path, selection = Path(order.path), _select(order, facts, outbox, log)
     backend, frames = open_frames(
         path, facts, selection, tolerant=order.tolerant, threads=order.threads, log=log
     )
@@ -158,6 +160,14 @@ def _decode(order: Order, outbox: Outbox) -> None:
     outbox.flush()
     seconds = time.monotonic() - start - outbox.waited_seconds
     outbox.say(Finished(outbox.decoded, seconds, facts.end_ms, backend, time.process_time()))
+
+
+def _select(order: Order, facts: Probe, outbox: Outbox, log: ErrorLog) -> Selection:
+    """Say which frames are wanted, after a look at the keyframes if that is to decide."""
+    if order.sample_fps != "auto":
+        return Selection(order.sample_fps, order.after_ms)
+    chosen = survey(Path(order.path), facts, threads=order.threads, log=log, tick=outbox.tick)
+    return Selection(AUTO_FPS, order.after_ms, chosen)
 
 
 def _show(order: Order, moments: Sequence[Moment], facts: Probe, outbox: Outbox) -> None:

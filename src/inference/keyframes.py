@@ -20,7 +20,12 @@ _MOST = 0.95
 
 def plan_keyframes(probe: Probe, selection: Selection) -> bool:
     """Whether keyframes are wanted, and each can be decoded without what comes before it."""
-    if selection.sample_fps != "keyframes" or not probe.is_sound:
+    return selection.sample_fps == "keyframes" and stand_alone(probe)
+
+
+def stand_alone(probe: Probe) -> bool:
+    """Whether the keyframes are few, and each can be decoded without what comes before it."""
+    if not probe.is_sound:
         return False
     if probe.references is not None:
         others = ~np.isin(probe.references.pts, probe.keyframes)

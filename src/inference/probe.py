@@ -45,6 +45,8 @@ class Probe:
     time_base: Fraction
     pts: npt.NDArray[np.int64]
     """int64 [N], ascending: when each presentable packet is shown, in units of `time_base`."""
+    sizes: npt.NDArray[np.int64]
+    """int64 [N]: the bytes of these packets."""
     keyframes: npt.NDArray[np.int64]
     """int64 [K], ascending: the same for the packets that decoding can start at."""
     end_ms: float
@@ -131,6 +133,7 @@ class _Scan:
     max_seconds: float
     frame_side: int
     pts: "array[int]" = field(default_factory=lambda: array("q"))
+    sizes: "array[int]" = field(default_factory=lambda: array("q"))
     keyframes: "array[int]" = field(default_factory=lambda: array("q"))
     packets: int = 0
     discarded: int = 0
@@ -203,6 +206,7 @@ class _Scan:
         self.reordered += self.latest is not None and pts < self.latest
         self.latest = pts if self.latest is None else max(self.latest, pts)
         self.pts.append(pts)
+        self.sizes.append(packet.size)
         is_keyframe = packet.is_keyframe
         if self.h264 is not None:
             picture = self.h264.read(memoryview(packet))
@@ -238,7 +242,9 @@ class _Scan:
         width, height = context.width or self.size[0], context.height or self.size[1]
         if not self.pts or not width or not height:
             raise VideoRejectedError("not_a_video", "the video stream has no frames")
-        pts = np.sort(np.frombuffer(self.pts, dtype=np.int64))
+        pts = np.frombuffer(self.pts, dtype=np.int64)
+        order = np.argsort(pts, kind="stable")
+        pts = pts[order]
         # Files that state no duration for the last packet still show it for one interval.
         typical = int(np.median(np.diff(pts))) if len(pts) > 1 else 0
         end_ms = float(max(self.end, int(pts[-1]) + typical) * base * 1000)
@@ -266,6 +272,7 @@ class _Scan:
             stream=self.stream.index,
             time_base=base,
             pts=pts,
+            sizes=np.frombuffer(self.sizes, dtype=np.int64)[order],
             keyframes=np.sort(np.frombuffer(self.keyframes, dtype=np.int64)),
             end_ms=end_ms,
             promised_end_ms=promised,

@@ -7,8 +7,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-Rate = float | Literal["keyframes"] | None
+Fixed = float | Literal["keyframes"] | None
 """Frames per second of presentation time; keyframes and no others; None for every frame."""
+
+Rate = Fixed | Literal["auto"]
+"""`auto`: where nothing changes the keyframes, and elsewhere `AUTO_FPS`; see `survey`."""
+
+AUTO_FPS = 5.0
 
 TOLERANCE_MS = 1.0
 """Containers round times to their time base (Matroska: 1 ms); a frame that lands this little
@@ -24,7 +29,7 @@ def joins_ms(rate: Rate) -> float:
     At a rate, as far as they are: either no frame lies between them, or no more than an interval.
     Between two keyframes anything may have happened.
     """
-    return _KEYFRAMES_JOIN_MS if rate == "keyframes" else math.inf
+    return _KEYFRAMES_JOIN_MS if rate in ("keyframes", "auto") else math.inf
 
 
 @dataclass(slots=True)
@@ -35,7 +40,7 @@ class Sampler:
     and a stretch without frames (variable frame rate, damage) costs nothing after it.
     """
 
-    rate: Rate
+    rate: Fixed
     origin_ms: float
     """Presentation time of the video's first frame."""
     _taken: int = -1

@@ -19,7 +19,7 @@ from inference.frames import Gap, VideoInfo
 from inference.people import TrackVectors
 from inference.persons import Persons
 from inference.pictured import Pictured
-from inference.sampling import Rate, joins_ms, thinned
+from inference.sampling import AUTO_FPS, Rate, joins_ms, thinned
 from inference.sights import Sights
 from inference.wire import Changed
 
@@ -53,7 +53,8 @@ class Timeline:
         source last. `model` is the bundle's name and version, if there is one; `persons` takes
         what its detector finds, in `persons_fps` frames a second; None: in all.
         """
-        every_frame = sample_fps is None or (sample_fps != "keyframes" and sample_fps >= source_fps)
+        rate = AUTO_FPS if sample_fps == "auto" else sample_fps
+        every_frame = rate is None or (rate != "keyframes" and rate >= source_fps)
         self._joins_ms = joins_ms(sample_fps)
         self._last_ms: float | None = None
         duration_ms = None if every_frame else MIN_SHOT_FRAMES * 1000 / source_fps

@@ -133,6 +133,7 @@ class Tolerant:
     _last: int | None = None
     _coverage: Coverage = field(init=False)
     _sampler: Sampler = field(init=False)
+    _chosen: frozenset[int] | None = field(init=False)
     _keyframes: frozenset[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -142,6 +143,8 @@ class Tolerant:
         self._coverage = Coverage(expected, typical, "mov" in probe.info.container)
         self._sampler = Sampler(self.selection.sample_fps, probe.milliseconds(int(probe.pts[0])))
         self._keyframes = frozenset(probe.keyframes.tolist())
+        chosen = self.selection.chosen
+        self._chosen = None if chosen is None else frozenset(probe.pts[chosen].tolist())
         if (after_ms := self.selection.after_ms) is not None:
             self._sampler.take(after_ms)
             position = int(np.searchsorted(probe.times_ms(), after_ms, side="right")) - 1
@@ -228,9 +231,14 @@ class Tolerant:
         if missing is not None:
             yield self._gap(*missing, cause="damaged")
         pts_ms = self.probe.milliseconds(pts)
-        if self._sampler.take(pts_ms, is_keyframe=self._is_keyframe(pts, frame)):
+        if self._is_wanted(pts, pts_ms, frame):
             yield Sampled(pts_ms, scaler.scale(frame))
         yield Passed(1)
+
+    def _is_wanted(self, pts: int, pts_ms: float, frame: VideoFrame) -> bool:
+        if self._chosen is not None:
+            return pts in self._chosen
+        return self._sampler.take(pts_ms, is_keyframe=self._is_keyframe(pts, frame))
 
     def _is_keyframe(self, pts: int, frame: VideoFrame) -> bool:
         # The packets of an AVI do not say when their pictures are shown.

@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     )
     max_video_seconds: float = Field(4 * 3600, gt=0, description="longest video, in seconds")
     sample_fps: Rate = Field(
-        5.0, description="frames analysed per second of video, or `all`, or `keyframes`"
+        5.0, description="frames analysed per second of video, or `all`, `auto` or `keyframes`"
     )
     model: str = Field(
         "builtin",
@@ -101,15 +101,15 @@ class Settings(BaseSettings):
     @field_validator("sample_fps", mode="before")
     @classmethod
     def _parse_rate(cls, value: object) -> Rate:
-        if value == "keyframes":
-            return "keyframes"
+        if value in ("auto", "keyframes"):
+            return value
         try:
             rate = None if value in ("all", None) else float(str(value))
         except ValueError:
             rate = 0.0
         if rate is not None and not 0 < rate <= 1000:
             raise ValueError(
-                "must be `all`, `keyframes`, or frames per second above 0 and at most 1000"
+                "must be `all`, `auto`, `keyframes`, or frames per second above 0 and at most 1000"
             )
         return rate
 

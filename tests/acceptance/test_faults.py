@@ -211,7 +211,10 @@ async def test_sigterm_finishes_what_it_can(
     [
         ({"heartbeat_seconds": "90"}, "POLLER_HEARTBEAT_SECONDS (90) must be below"),
         ({"visibility_seconds": "119"}, "POLLER_VISIBILITY_SECONDS (119) must be at least"),
-        ({"sample_fps": "often"}, "POLLER_SAMPLE_FPS: must be `all`, `keyframes`, or frames per"),
+        (
+            {"sample_fps": "often"},
+            "POLLER_SAMPLE_FPS: must be `all`, `auto`, `keyframes`, or frames",
+        ),
         ({"http_port": "99999"}, "POLLER_HTTP_PORT"),
         ({"queue_url": ""}, "set POLLER_QUEUE_URL"),
         ({"database_url": ""}, "set POLLER_DATABASE_URL"),

@@ -64,6 +64,7 @@ def test_what_is_refused(
         {"sample_fps": "1000"},
         {"sample_fps": "all"},
         {"sample_fps": "keyframes"},
+        {"sample_fps": "auto"},
         {"database_url": "postgres://u:p@h:1/d"},
         {"queue_url": ""},
     ],
