@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import (
+    auto,
     batches,
     checkpoints,
     claims,
@@ -51,6 +52,7 @@ WITHOUT: dict[str, Callable[[Path], list[Measurement]]] = {
     "batches": lambda directory: asyncio.run(batches.measure(directory)),
     "shots": lambda directory: asyncio.run(shots.measure(directory)),
     "keyframes": lambda directory: asyncio.run(keyframes.measure(directory)),
+    "auto": lambda directory: asyncio.run(auto.measure(directory)),
     "decoder": lambda directory: asyncio.run(decoder.measure(directory)),
     "descriptor": lambda _: descriptor.measure(),
 }

@@ -17,12 +17,15 @@ def make_video(
     references: int = 1,
     gop: int = 50,
     look: str = "null",
+    is_still: bool = False,
 ) -> Path:
     """Encode a video at 25 frames per second with a keyframe every `gop` frames.
 
-    `look` is a filter of ffmpeg's that the picture passes.
+    `look` is a filter of ffmpeg's that the picture passes. In one that `is_still` nothing moves.
     """
     source = f"testsrc2=size={size}:rate=25"
+    if is_still:
+        source += ",loop=loop=-1:size=1,setpts=N/25/TB"
     noise = f"noise=alls=6:allf=t:all_seed={seed},{look}"
     _ffmpeg(
         *("-f", "lavfi", "-i", source, "-t", str(seconds), "-vf", noise),

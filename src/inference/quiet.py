@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-_STILL = 2 * 0.001 * 256
-"""Mean difference up to which two pictures may belong to one freeze: each may be at its limit."""
+_STILL = 1.25 * 0.001 * 256
+"""Mean difference up to which two pictures may belong to one freeze, with a quarter to spare."""
 _LASTS_MS = 2000.0
 """A freeze and black last that long at least."""
 _MOVED = 0.002

@@ -70,8 +70,8 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def keyframe_times(path: Path) -> list[float]:
     """When keyframes are shown; milliseconds."""
     with av.open(str(path)) as container:
-        packets = [each for each in container.demux(video=0) if each.is_keyframe and each.size]
-    return sorted(float(each.pts * each.time_base * 1000) for each in packets)
+        keyframes = [each for each in container.decode(video=0) if each.key_frame]
+    return [each.time * 1000 for each in keyframes if each.time is not None]
 
 
 def times_of(analysis: Analysis, kind: str) -> list[tuple[int, int]]:

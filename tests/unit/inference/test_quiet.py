@@ -15,7 +15,7 @@ def make_groups(seconds: float = 2.0) -> Groups:
     """Groups of a fixed camera with a little noise, in which nothing happens."""
     random = np.random.default_rng(1)
     return Groups(
-        start_ms=np.arange(COUNT + 1) * seconds * 1000,
+        start_ms=np.arange(COUNT + 1, dtype=np.float64) * (seconds * 1000),
         difference=np.full(COUNT, 1.5),
         moved=np.zeros(COUNT),
         black=np.full(COUNT, 0.1),
@@ -49,9 +49,9 @@ def test_nothing_happens() -> None:
         ("sizes", (7, 0), 100.0, []),
         ("black", 7, 0.89, []),
         ("black", 7, 0.91, [7]),
-        ("difference", 7, 0.52, []),
-        ("difference", 7, 0.51, [6, 7, 8]),
-        ("difference", 0, 0.51, [0, 1]),
+        ("difference", 7, 0.33, []),
+        ("difference", 7, 0.31, [6, 7, 8]),
+        ("difference", 0, 0.31, [0, 1]),
         ("sizes", (7, 2), 20.0, [7]),
     ],
 )
