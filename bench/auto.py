@@ -35,7 +35,7 @@ async def measure(directory: Path) -> list[Measurement]:
     busy = repeat_video(directory / "auto-busy.mp4", moving, TIMES)
     async with ForkServer() as server:
         return [
-            await _compare(server, quiet, "nothing happens in nine tenths", 3),
+            await _compare(server, quiet, "nothing happens in nine tenths", 1.5),
             await _compare(server, busy, "something always happens", 0.9),
         ]
 

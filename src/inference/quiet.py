@@ -50,24 +50,31 @@ class Groups:
             raise ValueError("one value of each kind for each group")
 
 
-def find_quiet(groups: Groups, pixels: int) -> Flags:
+def find_loud(sizes: Floats, pixels: int) -> Flags | None:
+    """Return bool [G]: the groups with larger packets than where nothing happens.
+
+    `sizes` are as in `Groups`, `pixels` is the size of the coded picture. None if the packets of
+    the file tell nothing: noise takes more bytes than a person would, or they are filled up.
+    """
+    low, usual, most = _count_usual(sizes, pixels)
+    is_even = (usual - low < _EVEN * usual) & (usual > _PERSON * pixels)
+    if (most - usual > _PERSON * pixels).any() or is_even.any():
+        return None
+    exists = np.isfinite(sizes)
+    known = exists.sum(0) >= LEAST_GROUPS
+    loud: Flags = (exists & ~((sizes <= most) & known)).any(1)
+    return loud
+
+
+def find_quiet(groups: Groups, loud: Flags) -> Flags:
     """Return bool [G]: the groups of which the keyframes tell enough.
 
-    `pixels` is the size of the coded picture. A group is quiet if nothing has changed from its
-    keyframe to the next, no packets between are larger than where nothing happens, and neither
-    black nor a freeze that lasts over a keyframe can lie in it. There is none if the packets of
-    the file tell nothing.
+    A group is quiet if nothing has changed from its keyframe to the next, its packets are not
+    `loud`, and neither black nor a freeze that lasts over a keyframe can lie in it.
     """
     changed = groups.moved > _MOVED
-    low, usual, rare = _count_usual(groups.sizes, pixels)
-    is_even = (usual - low < _EVEN * usual) & (usual > _PERSON * pixels)
-    if (rare - usual > _PERSON * pixels).any() or is_even.any():
-        # Noise takes more bytes than a person would, or the packets are filled up.
-        return np.zeros(len(changed), np.bool_)
-    known = np.isfinite(groups.sizes).sum(0) >= LEAST_GROUPS
-    loud = (np.isfinite(groups.sizes) & ~((groups.sizes <= rare) & known)).any(1)
     if changed.any() and loud[changed].mean() < 0.5:
-        # What changes the picture takes no more bytes than nothing does.
+        # What changes the picture takes no more bytes than nothing does: packets tell nothing.
         return np.zeros(len(changed), np.bool_)
     quiet: Flags = ~changed & ~loud & (groups.black < _DARK) & ~_may_freeze(groups)
     return quiet

@@ -11,7 +11,7 @@ from inference.backends import DamageError, ErrorLog, Sampled, Selection
 from inference.carry import BLOCK
 from inference.keyframes import read_keyframes, stand_alone
 from inference.probe import Probe
-from inference.quiet import LEAST_GROUPS, Flags, Groups, find_quiet
+from inference.quiet import LEAST_GROUPS, Flags, Groups, find_loud, find_quiet
 from inference.sampling import AUTO_FPS, sample_indices
 
 _WINDOW_SECONDS = 0.5
@@ -37,6 +37,10 @@ def survey(
     few = len(probe.keyframes) <= LEAST_GROUPS
     if few or not stand_alone(probe) or probe.info.fps <= AUTO_FPS:
         return None
+    pixels, sizes = probe.info.width * probe.info.height, _measure_packets(probe)
+    loud = find_loud(sizes, pixels)
+    if loud is None or loud.all():
+        return None
     try:
         looks = np.array(list(_look(path, probe, threads, log, tick)))
     except DamageError:
@@ -44,8 +48,8 @@ def survey(
     difference, moved, black = looks.T
     base = probe.time_base
     start_ms = probe.keyframes * (base.numerator * 1000) / base.denominator
-    groups = Groups(start_ms, difference, moved, black, _measure_packets(probe))
-    quiet = find_quiet(groups, probe.info.width * probe.info.height)
+    groups = Groups(start_ms, difference, moved, black, sizes)
+    quiet = find_quiet(groups, loud)
     return _choose(probe, quiet) if quiet.any() else None
 
 

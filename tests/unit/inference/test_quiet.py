@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inference.quiet import LEAST_GROUPS, Groups, find_quiet
+from inference.quiet import LEAST_GROUPS, Groups, find_loud, find_quiet
 
 COUNT, WINDOWS = 20, 4
 PIXELS = 640 * 360
@@ -32,7 +32,9 @@ def disturbed(groups: Groups, name: str, at: object, value: float) -> Groups:
 
 def others(groups: Groups) -> list[int]:
     """The groups that are not quiet."""
-    return np.flatnonzero(~find_quiet(groups, PIXELS)).tolist()
+    loud = find_loud(groups.sizes, PIXELS)
+    quiet = np.zeros(COUNT, bool) if loud is None else find_quiet(groups, loud)
+    return np.flatnonzero(~quiet).tolist()
 
 
 def test_nothing_happens() -> None:
