@@ -1,6 +1,7 @@
 """Looks at the keyframes of a file to choose, for `auto`, which of its frames to analyse."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from inference.backends import DamageError, ErrorLog, Sampled, Selection
 from inference.carry import BLOCK
+from inference.frames import LONG_SIDE
 from inference.keyframes import read_keyframes, stand_alone
 from inference.probe import Probe
 from inference.quiet import LEAST_GROUPS, Flags, Groups, find_loud, find_quiet
@@ -56,10 +58,10 @@ def survey(
 def _look(
     path: Path, probe: Probe, threads: int, log: ErrorLog, tick: Callable[[], None]
 ) -> Iterator[Look]:
-    """Compare each keyframe with the next."""
+    """Compare each keyframe with the next, both as small as what is built in looks at them."""
     before: tuple[npt.NDArray[np.int16], npt.NDArray[np.float64], float] | None = None
-    wanted = Selection("keyframes", None)
-    for item in read_keyframes(path, probe, wanted, threads=threads, log=log):
+    wanted, small = Selection("keyframes", None), replace(probe, frame_side=LONG_SIDE)
+    for item in read_keyframes(path, small, wanted, threads=threads, log=log):
         tick()
         if not isinstance(item, Sampled):
             continue

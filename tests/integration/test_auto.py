@@ -241,3 +241,28 @@ def test_what_cannot_be_surveyed(room: Path) -> None:
     assert len(chosen[0]) < 0.6 * 225
     assert chosen[1:] == [None, None]
     assert len(ticks) >= len(facts.pts)
+
+
+@pytest.mark.filterwarnings("ignore:missing time_base")  # as above
+def test_larger_frames(tmp_path: Path) -> None:
+    """A bundle that wants larger frames changes nothing: specks are too small to count."""
+    path, random = tmp_path / "v.mp4", np.random.default_rng(5)
+    noises = random.integers(-4, 5, (13, HEIGHT, WIDTH, 3), np.int16)
+    room = pan(paint_scene(9, WIDTH, HEIGHT), 0.5, WIDTH, HEIGHT)
+    specks = np.zeros((HEIGHT, WIDTH, 3), np.int16)
+    for top, left in random.integers(0, (HEIGHT // 16, WIDTH // 16), (60, 2)) * 16:
+        specks[top : top + 4, left : left + 4] = 25
+    pictures = (
+        (room + noises[number % 13] + specks * (number // 12 % 2)).clip(0, 255).astype(np.uint8)
+        for number in range(144)
+    )
+    write_video(path, enumerate(pictures), options={**X264, "g": "12"})
+    facts = probe(path, 60, lambda: None)
+
+    chosen = [
+        survey(path, each, threads=1, log=ErrorLog(), tick=lambda: None)
+        for each in (facts, replace(facts, frame_side=WIDTH))
+    ]
+
+    assert chosen[0] is not None
+    assert np.array_equal(chosen[0], chosen[1] if chosen[1] is not None else [])
