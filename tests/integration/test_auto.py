@@ -13,11 +13,13 @@ from tests.integration.test_analyze import strike
 from tests.integration.test_resume import Attempt, Notebook, assert_same
 
 from inference.analyze import Analysis, Analyzer, Limits
-from inference.backends import ErrorLog
+from inference.backends import ErrorLog, Selection
 from inference.device import Device
 from inference.forkserver import ForkServer
 from inference.probe import probe
 from inference.samples import FPS, Picture, paint_scene, pan, write_video
+from inference.sampling import AUTO_FPS
+from inference.sparse import plan_packets
 from inference.survey import survey
 
 WIDTH, HEIGHT, SECONDS, GOP = 640, 360, 45, 36
@@ -115,6 +117,21 @@ async def test_quiet_stretches(room: Path) -> None:
     assert found.opened.backend == "sparse"
     assert found.finished is not None
     assert found.finished.decoded == SECONDS * FPS
+
+
+@pytest.mark.filterwarnings("ignore:missing time_base")  # decoders have no filter for warnings
+def test_little_is_decoded(room: Path) -> None:
+    """Of a quiet group nothing but its keyframe is decoded, once more than by the survey."""
+    facts = probe(room, 3600, lambda: None)
+    chosen = survey(room, facts, threads=1, log=ErrorLog(), tick=lambda: None)
+
+    needed = plan_packets(facts, Selection(AUTO_FPS, None, chosen))
+
+    assert needed is not None
+    of_groups = needed.reshape(-1, GOP)
+    assert of_groups[:, 0].all()
+    assert [int(group[1:].sum()) for group in of_groups[[0, 1, 2, 3, 4, 9]]] == [0] * 6
+    assert (of_groups[[5, 13, 16, 29]].sum(1) > GOP / 2).all()
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".ts"])
@@ -225,7 +242,7 @@ async def test_nothing_to_choose(tmp_path: Path, kind: str) -> None:
     assert found.opened.backend == dense.opened.backend
 
 
-@pytest.mark.filterwarnings("ignore:missing time_base")  # decoders have no filter for warnings
+@pytest.mark.filterwarnings("ignore:missing time_base")  # as above
 def test_what_cannot_be_surveyed(room: Path) -> None:
     """Neither a source as slow as the rate, nor packets that may promise what is not there."""
     facts = probe(room, 3600, lambda: None)
