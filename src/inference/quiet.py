@@ -57,11 +57,11 @@ def find_loud(sizes: Floats, pixels: int) -> Flags | None:
     the file tell nothing: noise takes more bytes than a person would, or they are filled up.
     """
     low, usual, most = _count_usual(sizes, pixels)
-    is_even = (usual - low < _EVEN * usual) & (usual > _PERSON * pixels)
-    if (most - usual > _PERSON * pixels).any() or is_even.any():
-        return None
     exists = np.isfinite(sizes)
     known = exists.sum(0) >= LEAST_GROUPS
+    is_even = (usual - low < _EVEN * usual) & (usual > _PERSON * pixels)
+    if (known & ((most - usual > _PERSON * pixels) | is_even)).any():
+        return None
     loud: Flags = (exists & ~((sizes <= most) & known)).any(1)
     return loud
 

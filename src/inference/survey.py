@@ -18,6 +18,8 @@ from inference.sampling import AUTO_FPS, sample_indices
 
 _WINDOW_SECONDS = 0.5
 """The shortest motion."""
+_LONGEST_SECONDS = 60.0
+"""Of a group; a keyframe a minute tells little, and all groups are compared in one table."""
 _CHANGED = 5.0
 """Luma levels (of 219) by which a block has changed: half of those for motion."""
 _BLACK_LUMA = 37
@@ -39,7 +41,10 @@ def survey(
     few = len(probe.keyframes) <= LEAST_GROUPS
     if few or not stand_alone(probe) or probe.info.fps <= AUTO_FPS:
         return None
-    pixels, sizes = probe.info.width * probe.info.height, _measure_packets(probe)
+    starts = np.searchsorted(probe.pts, probe.keyframes)
+    if np.diff(starts).max() > _LONGEST_SECONDS * probe.info.fps:
+        return None
+    pixels, sizes = probe.info.width * probe.info.height, _measure_packets(probe, starts)
     loud = find_loud(sizes, pixels)
     if loud is None or loud.all():
         return None
@@ -92,13 +97,13 @@ def _blocks(luma: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
     return blocks
 
 
-def _measure_packets(probe: Probe) -> npt.NDArray[np.float64]:
+def _measure_packets(probe: Probe, starts: Indices) -> npt.NDArray[np.float64]:
     """Tell the mean size of the packets in each half second of each group; see `Groups.sizes`.
 
-    Windows overlap by half; what follows the last keyframe is left out.
+    `starts` are the positions of the keyframes. Windows overlap by half; what follows the last
+    keyframe is left out.
     """
     step = max(1, round(_WINDOW_SECONDS * probe.info.fps / 2))
-    starts = np.searchsorted(probe.pts, probe.keyframes)
     windows = max(1, -(-int(np.diff(starts).max() - 1) // step))
     means = np.full((len(starts) - 1, windows), np.nan)
     for row, (keyframe, stop) in zip(means, pairwise(starts.tolist()), strict=True):

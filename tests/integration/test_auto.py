@@ -244,19 +244,21 @@ async def test_nothing_to_choose(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:missing time_base")  # as above
 def test_what_cannot_be_surveyed(room: Path) -> None:
-    """Neither a source as slow as the rate, nor packets that may promise what is not there."""
+    """No source as slow as the rate, no packets that may promise too much, no endless groups."""
     facts = probe(room, 3600, lambda: None)
     slow = replace(facts, info=replace(facts.info, fps=5.0))
+    few = np.delete(facts.keyframes, slice(5, 20))
+    long = replace(facts, keyframes=few, info=replace(facts.info, fps=9.0))
     ticks = list[int]()
 
     chosen = [
         survey(room, each, threads=1, log=ErrorLog(), tick=lambda: ticks.append(1))
-        for each in (facts, slow, replace(facts, is_sound=False))
+        for each in (facts, slow, replace(facts, is_sound=False), long)
     ]
 
     assert chosen[0] is not None
     assert len(chosen[0]) < 0.6 * 225
-    assert chosen[1:] == [None, None]
+    assert chosen[1:] == [None, None, None]
     assert len(ticks) >= len(facts.pts)
 
 

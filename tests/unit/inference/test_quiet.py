@@ -91,6 +91,7 @@ def test_a_group_longer_than_others() -> None:
     """Where hardly any group is that long, nobody can tell what is usual there."""
     groups = make_groups()
     few = disturbed(groups, "sizes", (slice(LEAST_GROUPS - 1, None), 3), np.nan)
+    few = disturbed(few, "sizes", (slice(LEAST_GROUPS - 1), 3), 5000.0)  # as if filled up
     enough = disturbed(groups, "sizes", (slice(LEAST_GROUPS, None), 3), np.nan)
 
     found = others(few), others(enough)
