@@ -68,7 +68,7 @@ promtool: setup
 infra: setup promtool ## Check terraform/ and deploy/, and apply them to an emulator of AWS
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder tests/infra
 
-# Apart from `infra`: it takes as long to install as all else there to run.
+# Apart from `infra`: it needs an interpreter of its own, and a minute to install.
 checkov: build/.checkov ## Check terraform/ against checkov's rules; each exception has its reason beside it
 	build/checkov/bin/checkov --directory terraform --framework terraform --skip-path terraform/tests \
 		--compact --quiet --skip-download

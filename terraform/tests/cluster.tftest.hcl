@@ -37,6 +37,16 @@ run "instance" {
   }
 
   assert {
+    condition     = aws_iam_role_policy_attachment.instance.policy_arn == "arn:aws:iam::aws:policy/service-role/AmazonEC2ContainerServiceforEC2Role" && aws_iam_role_policy_attachment.instance.role == aws_iam_role.instance.name && aws_iam_instance_profile.instance.role == aws_iam_role.instance.name
+    error_message = "A container reads the instance's role, so that is the agent's own and no other."
+  }
+
+  assert {
+    condition     = jsondecode(aws_iam_role.instance.assume_role_policy).Statement == [{ Action = "sts:AssumeRole", Effect = "Allow", Principal = { Service = "ec2.amazonaws.com" } }]
+    error_message = "Only EC2 takes the instance's role."
+  }
+
+  assert {
     condition = (
       aws_launch_template.this.block_device_mappings[0].ebs[0].encrypted == "true"
       && aws_launch_template.this.block_device_mappings[0].ebs[0].volume_type == "gp3"

@@ -67,6 +67,11 @@ run "a_new_database" {
   }
 
   assert {
+    condition     = aws_db_instance.this[0].final_snapshot_identifier == "${aws_db_parameter_group.this[0].name}-last" && aws_db_parameter_group.this[0].name_prefix == "poller-test-"
+    error_message = "The last snapshot has a name that no earlier database's has."
+  }
+
+  assert {
     condition     = aws_cloudwatch_log_group.this[0].retention_in_days == 7 && aws_cloudwatch_log_group.this[0].name == "/aws/rds/instance/${aws_db_instance.this[0].identifier}/postgresql"
     error_message = "Its log is kept for 7 days."
   }

@@ -5,6 +5,18 @@ mock_provider "aws" {
   override_during = plan
 }
 
+override_resource {
+  target          = aws_subnet.private["eu-central-1a"]
+  override_during = plan
+  values          = { id = "subnet-a" }
+}
+
+override_resource {
+  target          = aws_subnet.private["eu-central-1b"]
+  override_during = plan
+  values          = { id = "subnet-b" }
+}
+
 variables {
   name     = "poller-test"
   existing = null
@@ -54,6 +66,16 @@ run "a_new_vpc_is_private" {
       endpoint.private_dns_enabled && endpoint.vpc_endpoint_type == "Interface" && length(endpoint.security_group_ids) == 1
     ])
     error_message = "The endpoints answer to the usual names."
+  }
+
+  assert {
+    condition     = alltrue([for endpoint in aws_vpc_endpoint.interface : endpoint.subnet_ids == toset(["subnet-a", "subnet-b"])])
+    error_message = "Each endpoint is in all zones: one that is lost takes none of them from the others."
+  }
+
+  assert {
+    condition     = [for filter in data.aws_availability_zones.available[0].filter : [filter.name, filter.values]] == [["opt-in-status", toset(["opt-in-not-required"])]] && data.aws_availability_zones.available[0].state == "available"
+    error_message = "Local Zones have no place for the endpoints."
   }
 
   assert {

@@ -662,6 +662,28 @@ run "no_video_at_once" {
   expect_failures = [var.max_concurrent_videos]
 }
 
+run "half_an_attempt" {
+  command = plan
+  variables {
+    max_attempts = 2.5
+  }
+  module {
+    source = "./modules/service"
+  }
+  expect_failures = [var.max_attempts]
+}
+
+run "half_a_video_at_once" {
+  command = plan
+  variables {
+    max_concurrent_videos = 2.5
+  }
+  module {
+    source = "./modules/service"
+  }
+  expect_failures = [var.max_concurrent_videos]
+}
+
 run "no_size" {
   command = plan
   variables {
@@ -699,6 +721,28 @@ run "setting_that_is_set" {
   command = plan
   variables {
     settings = { POLLER_LEASE_SECONDS = "30" }
+  }
+  module {
+    source = "./modules/service"
+  }
+  expect_failures = [var.settings]
+}
+
+run "log_that_no_alarm_reads" {
+  command = plan
+  variables {
+    settings = { POLLER_LOG_FORMAT = "console" }
+  }
+  module {
+    source = "./modules/service"
+  }
+  expect_failures = [var.settings]
+}
+
+run "log_without_its_last_line" {
+  command = plan
+  variables {
+    settings = { POLLER_LOG_LEVEL = "WARNING" }
   }
   module {
     source = "./modules/service"

@@ -410,11 +410,12 @@ run "reconcile" {
         for container in jsondecode(aws_ecs_task_definition.reconcile[0].container_definitions) :
         container.image == var.image && container.user == "10001:10001" && container.readonlyRootFilesystem && !container.privileged
         && container.linuxParameters.capabilities.drop == ["ALL"] && container.logConfiguration.options.mode == "non-blocking"
+        && container.linuxParameters.initProcessEnabled && container.logConfiguration.options["max-buffer-size"] == "4m"
         && !can(container.resourceRequirements) && !can(container.mountPoints)
       ])
       && length(aws_ecs_task_definition.reconcile[0].volume) == 0
     )
-    error_message = "The same image runs `poller reconcile`, confined like the service, without a GPU."
+    error_message = "The same image runs `poller reconcile`, confined like the service, without a GPU; it writes nothing, and a volume of Fargate would be root's."
   }
 
   assert {

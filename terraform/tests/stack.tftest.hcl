@@ -149,6 +149,29 @@ run "larger_types_take_larger_tasks" {
   }
 }
 
+run "longest_video_is_no_standstill" {
+  command = plan
+  variables {
+    max_video_hours     = 5
+    no_progress_minutes = 295
+  }
+  module {
+    source = "./modules/stack"
+  }
+  expect_failures = [var.no_progress_minutes]
+}
+
+run "longer_videos_and_a_patient_alarm" {
+  command = plan
+  variables {
+    max_video_hours     = 5
+    no_progress_minutes = 300
+  }
+  module {
+    source = "./modules/stack"
+  }
+}
+
 run "name_with_capitals" {
   command = plan
   variables {

@@ -256,10 +256,19 @@ async def test_an_upload_becomes_rows(
         applied.client("s3").upload_file(str(clip), applied.stack["raw_bucket"], KEY)
         (line,) = await service.logged("video.finished", outcomes=("stored",), seconds=900)
         stopped = await service.stop(seconds=600)
-    reconciled = run_poller(environment_of(reconcile, applied, tmp_path), *reconcile["command"])
+    unwritten = tmp_path / "nothing"
+    unwritten.mkdir()
+    reconciled = run_poller(
+        {
+            **environment_of(reconcile, applied, unwritten),
+            **dict.fromkeys(("HOME", "TMPDIR"), str(unwritten)),
+        },
+        *reconcile["command"],
+    )
 
     assert stopped == 0
     assert reconciled.returncode == 0, reconciled.stdout + reconciled.stderr
+    assert list(unwritten.iterdir()) == []  # its task has nowhere to write to
     assert line["bucket"] == applied.stack["raw_bucket"]
     database = await asyncpg.connect(empty_database_url)
     try:

@@ -145,6 +145,11 @@ SLIPS = {
         'http_tokens                 = "required"',
         'http_tokens                 = "optional"',
     ),
+    "the agent's role may do anything": (
+        "cluster",
+        "service-role/AmazonEC2ContainerServiceforEC2Role",
+        "AdministratorAccess",
+    ),
     "three instances a step": ("cluster", "max_step = 2", "max_step = 3"),
     "the task may do more": (
         "service",

@@ -90,7 +90,7 @@ variable "duplicates_per_video" {
 }
 
 variable "no_progress_minutes" {
-  description = "Messages wait and none was finished for so long, minutes; more than the longest video takes"
+  description = "Messages wait and none was finished for so long, minutes; at least as long as the longest video plays"
   type        = number
 
   validation {

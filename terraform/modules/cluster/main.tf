@@ -17,7 +17,8 @@ locals {
     ECS_IMAGE_PULL_BEHAVIOR = "once"
     # What a task leaves on the disk, the next one needs: the agent would keep it for three hours.
     ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION = "1m"
-    # The service watches for the spot notice itself.
+    # The service watches for the spot notice itself; what the role that is read there may do,
+    # docs/decisions.md says.
     ECS_AWSVPC_BLOCK_IMDS = "false"
   }
 }

@@ -91,10 +91,12 @@ resource "aws_db_instance" "this" {
   enabled_cloudwatch_logs_exports = ["postgresql"]
   performance_insights_enabled    = true
 
-  deletion_protection       = !var.is_disposable
-  delete_automated_backups  = var.is_disposable
-  skip_final_snapshot       = var.is_disposable
-  final_snapshot_identifier = var.is_disposable ? null : "${var.name}-last"
+  deletion_protection      = !var.is_disposable
+  delete_automated_backups = var.is_disposable
+  skip_final_snapshot      = var.is_disposable
+  # The snapshot outlives the database, and its name must be free when the next one is destroyed: the
+  # parameter group's is new each time that it is made.
+  final_snapshot_identifier = var.is_disposable ? null : "${aws_db_parameter_group.this[0].name}-last"
 
   depends_on = [aws_cloudwatch_log_group.this]
 }

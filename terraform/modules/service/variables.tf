@@ -153,8 +153,8 @@ variable "max_attempts" {
   type        = number
 
   validation {
-    condition     = var.max_attempts >= 1 && var.max_attempts <= 100
-    error_message = "max_attempts must be 1 to 100."
+    condition     = var.max_attempts >= 1 && var.max_attempts <= 100 && floor(var.max_attempts) == var.max_attempts
+    error_message = "max_attempts must be a whole number from 1 to 100."
   }
 }
 
@@ -163,8 +163,8 @@ variable "max_concurrent_videos" {
   type        = number
 
   validation {
-    condition     = var.max_concurrent_videos >= 1 && var.max_concurrent_videos <= 64
-    error_message = "max_concurrent_videos must be 1 to 64."
+    condition     = var.max_concurrent_videos >= 1 && var.max_concurrent_videos <= 64 && floor(var.max_concurrent_videos) == var.max_concurrent_videos
+    error_message = "max_concurrent_videos must be a whole number from 1 to 64."
   }
 }
 
@@ -217,6 +217,11 @@ variable "settings" {
       "POLLER_RESULTS_BUCKET", "POLLER_VISIBILITY_SECONDS", "POLLER_WAIT_TIME_SECONDS", "POLLER_WORK_DIR",
     ])) == 0
     error_message = "settings names a variable that Terraform sets itself: use the Terraform variable of that name, so that the numbers agree."
+  }
+
+  validation {
+    condition     = lookup(var.settings, "POLLER_LOG_FORMAT", "json") == "json" && contains(["DEBUG", "INFO"], lookup(var.settings, "POLLER_LOG_LEVEL", "INFO"))
+    error_message = "settings must leave POLLER_LOG_FORMAT at json and POLLER_LOG_LEVEL at INFO or DEBUG: the alarm on duplicates, the dashboard and a deployment's smoke video read the log line video.finished."
   }
 }
 

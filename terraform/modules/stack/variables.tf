@@ -363,9 +363,14 @@ variable "duplicates_per_video" {
 }
 
 variable "no_progress_minutes" {
-  description = "Messages wait and none was finished for so long, minutes; more than the longest video takes"
+  description = "Messages wait and none was finished for so long, minutes; at least as long as the longest video plays"
   type        = number
-  default     = 60
+  default     = 240
+
+  validation {
+    condition     = var.no_progress_minutes >= var.max_video_hours * 60
+    error_message = "no_progress_minutes must be at least 60 * max_video_hours: while the longest videos are at work on every task, nothing is finished and nothing is wrong."
+  }
 }
 
 variable "capacity_minutes" {
