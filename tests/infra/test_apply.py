@@ -141,6 +141,12 @@ def test_everything_has_the_tags(applied: Applied) -> None:
 
     assert len(tagged) > 30
     assert [address for address, its in tagged.items() if not tags.items() <= its.items()] == []
+    # A group of instances has its tags in another shape, and what it starts has the template's.
+    group = applied.resources["module.cluster.aws_autoscaling_group.this"]
+    template = applied.resources["module.cluster.aws_launch_template.this"]
+    assert tags.items() <= {tag["key"]: tag["value"] for tag in group["tag"]}.items()
+    for started in template["tag_specifications"]:
+        assert tags.items() <= started["tags"].items()
 
 
 @in_both
@@ -166,8 +172,8 @@ def test_each_zone_has_the_endpoints(applied: Applied) -> None:
 @pytest.mark.parametrize(
     ("applied", "numbers"),
     [
-        ("dev", ("db.t4g.medium", False, 1, False, True, 2, 0)),
-        ("prod", ("db.m7g.large", True, 14, True, False, 20, 1)),
+        ("dev", ("db.t4g.medium", False, 1, False, True, {True}, 2, 0, 15, False)),
+        ("prod", ("db.m7g.large", True, 14, True, False, {False}, 20, 1, 30, True)),
     ],
     indirect=["applied"],
 )
@@ -176,6 +182,9 @@ def test_what_an_environment_is_for(applied: Applied, numbers: tuple[object, ...
     database = applied.resources["module.database.aws_db_instance.this[0]"]
     group = applied.resources["module.cluster.aws_autoscaling_group.this"]
     instances = group["mixed_instances_policy"][0]["instances_distribution"][0]
+    alarm = applied.resources['module.alarms.aws_cloudwatch_metric_alarm.this["capacity"]']
+    buckets = [v for address, v in applied.resources.items() if ".aws_s3_bucket.this[" in address]
+    scheduled = [a for a in applied.resources if ".aws_appautoscaling_scheduled_action." in a]
 
     assert (
         database["instance_class"],
@@ -183,8 +192,11 @@ def test_what_an_environment_is_for(applied: Applied, numbers: tuple[object, ...
         database["backup_retention_period"],
         database["deletion_protection"],
         database["skip_final_snapshot"],
+        {bucket["force_destroy"] for bucket in buckets},
         group["max_size"],
         instances["on_demand_base_capacity"],
+        alarm["evaluation_periods"],
+        bool(scheduled),
     ) == numbers
 
 
