@@ -216,7 +216,9 @@ class Analyzer:
     @property
     def _settings(self) -> str:
         """What must be the same for one run to go on from another's checkpoint."""
-        return f"{pipeline_of(self._model)}, {self._sample_fps} fps, parts-4"
+        looks = self._manifest and self._manifest.detector and self._manifest.detector.fps
+        frames = f"{self._sample_fps} fps of {self._frame_side} pixels, {looks} looks"
+        return f"{pipeline_of(self._model)}, {frames}, parts-4"
 
 
 class _MisfitError(Exception):

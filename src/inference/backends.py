@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _CHUNK_FRAMES = 128
 """Source frames that decord may pass in one call: between calls the decoder shows it is alive."""
+_CHUNK_BYTES = _CHUNK_FRAMES * 256 * 256 * 3
+"""Of pictures that it may hand over in one call, which holds them several times."""
 _SILENT_FRAMES = 1000
 """Frames that decord may decode without a word, on its way to the first one wanted."""
 _LOG_BYTES = 1 << 18
@@ -128,7 +130,7 @@ def read_with_decord(
     passed = selection.passed(pts_ms)
     if _frames_from_keyframe(probe, passed) > _SILENT_FRAMES:
         raise DamageError("decord would be silent for too long on the way there")
-    for chunk in _chunks(selection.indices(probe)):
+    for chunk in chunks(selection.indices(probe), _CHUNK_BYTES // (width * height * 3)):
         pixels = _read_batch(reader, chunk.tolist(), log)
         # For some widths, 144 among them, decord pads its rows and miscounts the channels.
         if pixels.shape[1:] != (height, width, 3):
@@ -162,10 +164,11 @@ def _read_batch(
     return pixels
 
 
-def _chunks(indices: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
-    """Cut into runs that span few source frames; a lone index is a run of its own."""
+def chunks(indices: npt.NDArray[np.int64], most: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Cut into runs of at most so many, over few source frames; a lone index is its own run."""
     start = 0
     while start < len(indices):
         stop = int(np.searchsorted(indices, indices[start] + _CHUNK_FRAMES))
+        stop = min(stop, start + most)
         yield indices[start:stop]
         start = stop

@@ -21,6 +21,7 @@ from inference.events import PIPELINE
 from poller.cli.follow import follow
 from poller.cli.submit import wait
 from poller.local.resources import Clients
+from poller.postgres.migrations import pending
 from poller.postgres.pool import connect
 from poller.postgres.reports import Reports, Row
 from poller.submission import Submission
@@ -106,6 +107,21 @@ async def test_migrate_twice(settings_env: dict[str, str], database_url: str) ->
 
     assert migrated.returncode == 0
     assert "up to date" in migrated.stdout
+
+
+async def test_the_version_before_runs_on_a_newer_schema(
+    settings_env: dict[str, str], database_url: str
+) -> None:
+    """Who goes back finds what was added, and leaves it."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    await connection.close()
+
+    migrated = run_poller(settings_env, "migrate")
+
+    assert migrated.returncode == 0, migrated.stderr
+    assert "up to date" in migrated.stdout
+    assert await pending(database_url) == []
 
 
 async def test_submit_uploads_and_announces(

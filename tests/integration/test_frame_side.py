@@ -11,6 +11,7 @@ import torch
 from tests.factories_bundle import EMBEDDER, write_bundle, write_embedder
 
 from inference.analyze import Analysis, Analyzer, Limits
+from inference.backends import chunks
 from inference.bundle import Bundle, read_bundle
 from inference.checkpoint import Part
 from inference.decode import Decoding, Request
@@ -174,10 +175,34 @@ async def test_another_worker_goes_on(
     assert resumed.results.events == whole.results.events
 
 
+async def test_a_checkpoint_of_other_frames(
+    bundle: Bundle, device: Device, server: ForkServer, video: Path
+) -> None:
+    """Nothing is gone on from whose frames had another size: vectors would be of both."""
+    left = Shelf(3)
+    await analyze(video, device, server, bundle, left)
+    other = Bundle(bundle.root, bundle.manifest.model_copy(update={"frame_side": 300}))
+
+    _, counts = await analyze(video, device, server, other, Shelf(99, left.parts))
+
+    assert sum(counts) == 48
+
+
+def test_large_frames_are_asked_for_in_smaller_runs() -> None:
+    """Decord holds what it hands over in one call several times."""
+    indices = np.arange(0, 1000, 5)
+
+    small, large = (list(chunks(indices, most)) for most in (128, 5))
+
+    assert [len(run) for run in small] == [26] * 7 + [18]
+    assert {len(run) for run in large} == {5}
+    assert np.concatenate(large).tolist() == np.concatenate(small).tolist() == indices.tolist()
+
+
 async def test_large_frames_come_fewer_at_a_time(
     tmp_path: Path, device: Device, server: ForkServer, bundle: Bundle
 ) -> None:
-    """Shared memory does not grow with their size: six of 1280 pixels fill a slab."""
+    """Shared memory is bounded whatever their size: six of 1280 pixels fill a slab."""
     path = tmp_path / "large.mp4"
     scene = paint_scene(3, 1280, 720)
     write_video(path, ((at, pan(scene, at / 12, 1280, 720)) for at in range(12)))

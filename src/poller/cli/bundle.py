@@ -50,7 +50,7 @@ async def check(place: str, device: str, *, as_json: bool) -> None:
         console.print(f"[green]✓[/] {name}: ", end="")
         console.print(said, markup=False)
     detector = report["parts"].get("detector")
-    if detector and detector["frame_side"] < detector["made_for"]:
+    if detector and detector["frame_side"] < min(detector["made_for"], MAX_FRAME_SIDE):
         console.print(
             f"[yellow]![/] small persons are missed: frames have {detector['frame_side']} pixels"
             f" on the longer side, the detector is made for {detector['made_for']};"

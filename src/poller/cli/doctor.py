@@ -55,6 +55,7 @@ FAULTS = (
     DecoderFailedError,
     DecodersUnavailableError,
     VideoRejectedError,
+    OSError,
 )
 _CLIP_SECONDS = 60
 _CLIP_FRAMES = 24
@@ -152,12 +153,14 @@ async def check_work_dir(settings: Settings) -> str:
 
     Little room is said, and is no fault: few videos are as large as they may be.
     """
-    directory = Path(settings.work_dir or tempfile.gettempdir())
+    directory = settings.work_dir
     try:
+        directory = directory or Path(tempfile.gettempdir())
         with tempfile.TemporaryDirectory(dir=directory):
             free = shutil.disk_usage(directory).free
     except OSError as error:
-        raise SettingsError([f"POLLER_WORK_DIR={directory}: {error.strerror}"]) from error
+        said = error.strerror or "no directory can be written to"
+        raise SettingsError([f"POLLER_WORK_DIR={directory or ''}: {said}"]) from error
     largest = settings.max_video_bytes * settings.max_concurrent_videos
     enough = (
         ""

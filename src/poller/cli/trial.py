@@ -62,7 +62,8 @@ async def trial(place: str, video: Path, device: str, fps: float, *, as_json: bo
     tracker = Tracker(threshold=detector.threshold, **said.tracking.model_dump())
     try:
         persons = Persons(tracker, bundle.title)
-        outcome = await _run(models, persons, video, fps, said.frame_side)
+        looks = min(fps, detector.fps or fps)
+        outcome = await _run(models, persons, video, looks, said.frame_side)
     except (VideoRejectedError, DecoderFailedError) as error:
         raise PermanentError(error.reason, error.detail) from error
     except DecodersUnavailableError as error:

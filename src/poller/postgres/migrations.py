@@ -25,6 +25,9 @@ _INSTALL = f"install {'.'.join(map(str, _MIN_PGVECTOR))} or newer in the server"
 async def migrate(database_url: str) -> list[str]:
     """Apply what is missing and return the revisions applied, oldest first.
 
+    A schema that is newer than this code is left as it is: migrations only add, so that one can go
+    back to the version before.
+
     Raises:
         SettingsError: the server's pgvector is absent or too old.
         UnavailableError: the server cannot be reached.
@@ -87,12 +90,16 @@ def _script() -> ScriptDirectory:
 def _pending(connection: Connection) -> list[str]:
     script = _script()
     current = MigrationContext.configure(connection).get_current_revision()
+    if current is not None and current not in {step.revision for step in script.walk_revisions()}:
+        return []
     found = [step.revision for step in script.iterate_revisions("head", current or "base")]
     return found[::-1]
 
 
 def _upgrade(connection: Connection) -> list[str]:
     missing = _pending(connection)
+    if not missing:
+        return []
     script = _script()
     with EnvironmentContext(
         Config(),
