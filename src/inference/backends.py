@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from inference.frames import Gap
+from inference.frames import LONG_SIDE, Gap
 from inference.probe import Probe
 from inference.sampling import Fixed, sample_indices
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _CHUNK_FRAMES = 128
 """Source frames that decord may pass in one call: between calls the decoder shows it is alive."""
-_CHUNK_BYTES = _CHUNK_FRAMES * 256 * 256 * 3
+_CHUNK_BYTES = _CHUNK_FRAMES * LONG_SIDE**2 * 3
 """Of pictures that it may hand over in one call, which holds them several times."""
 _SILENT_FRAMES = 1000
 """Frames that decord may decode without a word, on its way to the first one wanted."""

@@ -3,6 +3,9 @@
 import asyncio
 import re
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 from tests.commands import run_poller
 from tests.running import running
@@ -27,6 +30,26 @@ def test_doctor_finds_everything_in_order(settings_env: dict[str, str]) -> None:
     assert {name for mark, name in marks if mark == "!"} == {n for n in doubts if doubts[n]}
     assert {mark for mark, _ in marks} <= {"✓", "!"}
     assert "24 frames" in examined.stdout
+
+
+def test_doctor_has_nowhere_to_write(settings_env: dict[str, str]) -> None:
+    """Where no file can be written each check that needs one says so, and the others go on."""
+    environment = {name: v for name, v in settings_env.items() if name != "POLLER_WORK_DIR"}
+
+    examined = subprocess.run(
+        ["sh", "-c", f"ulimit -f 0; exec {sys.executable} -m poller doctor"],  # noqa: S607
+        env={**environment, "COLUMNS": "250", "PYTHONPATH": str(Path("src").resolve())},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+    )
+
+    assert examined.returncode == 1, examined.stdout
+    assert examined.stderr.count("Traceback") == 0
+    for check in ("work dir", "decoder"):
+        assert re.search(rf"^✗ {check}: .*No usable temporary", examined.stdout, re.MULTILINE)
+    assert re.search(r"^✓ http: ", examined.stdout, re.MULTILINE)
 
 
 def test_doctor_doubts_a_disk_with_little_room(settings_env: dict[str, str]) -> None:

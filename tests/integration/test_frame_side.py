@@ -2,18 +2,17 @@
 
 from collections.abc import AsyncIterator
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tests.factories_bundle import EMBEDDER, write_bundle, write_embedder
+from tests.integration.test_bundle_analysis import Shelf
 
 from inference.analyze import Analysis, Analyzer, Limits
 from inference.backends import chunks
 from inference.bundle import Bundle, read_bundle
-from inference.checkpoint import Part
 from inference.decode import Decoding, Request
 from inference.device import Device
 from inference.events import Embedding
@@ -57,24 +56,6 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pictures = [pan(scene, at / 24) for scene in scenes for at in range(24)]
     write_video(path, enumerate(pictures))
     return path
-
-
-@dataclass(slots=True)
-class Shelf:
-    """A journal in memory, which keeps the first `room` parts."""
-
-    room: int
-    parts: list[Part] = field(default_factory=list)
-
-    async def load(self) -> list[Part]:
-        """Return what was kept."""
-        return list(self.parts)
-
-    async def save(self, part: Part) -> bool:
-        """Keep a part while there is room."""
-        if part.number < self.room:
-            self.parts = [*self.parts[: part.number], part]
-        return part.number < self.room
 
 
 async def analyze(

@@ -159,8 +159,7 @@ async def check_work_dir(settings: Settings) -> str:
         with tempfile.TemporaryDirectory(dir=directory):
             free = shutil.disk_usage(directory).free
     except OSError as error:
-        said = error.strerror or "no directory can be written to"
-        raise SettingsError([f"POLLER_WORK_DIR={directory or ''}: {said}"]) from error
+        raise SettingsError([f"POLLER_WORK_DIR={directory or ''}: {error.strerror}"]) from error
     largest = settings.max_video_bytes * settings.max_concurrent_videos
     enough = (
         ""
