@@ -46,3 +46,9 @@ def write_walk(path: Path) -> None:
             boxes.append((BLUE, (5, 1, 7, 6)))
         frames.append((at, paint(*boxes)))
     write_video(path, frames, time_base=Fraction(1, 10), fps=Fraction(10), options={"crf": "4"})
+
+
+def write_passing(path: Path) -> None:
+    """Four seconds at 10 fps: red crosses the view, by its own width in each half of a second."""
+    frames = [(at, paint((RED, (at // 5, 2, at // 5 + 1, 6)))) for at in range(40)]
+    write_video(path, frames, time_base=Fraction(1, 10), fps=Fraction(10), options={"crf": "4"})

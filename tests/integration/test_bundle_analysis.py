@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.factories_bundle import DETECTOR, write_bundle, write_detector
-from tests.persons import RED, make_people, paint, write_walk
+from tests.persons import RED, make_people, paint, write_passing, write_walk
 
 from inference.analyze import Analysis, Analyzer, Limits
 from inference.bundle import Bundle, read_bundle, seal_bundle
@@ -86,6 +86,14 @@ async def analyze(
     )
     found = await analyzer.analyze(path, lambda _, frames: counts.append(frames), journal=shelf)
     return found, sum(counts)
+
+
+def looking(bundle: Bundle, fps: float) -> Bundle:
+    """The bundle with a detector that looks at so many frames a second."""
+    detector = bundle.manifest.detector
+    assert detector is not None
+    rarely = {"detector": detector.model_copy(update={"fps": fps})}
+    return Bundle(bundle.root, bundle.manifest.model_copy(update=rarely))
 
 
 def rows(analysis: Analysis) -> list[object]:
@@ -167,12 +175,7 @@ async def test_a_detector_that_looks_now_and_then(
     """
     path = tmp_path / "walk.mp4"
     write_walk(path)
-    detector = bundle.manifest.detector
-    assert detector is not None
-    rarely = bundle.manifest.model_copy(
-        update={"detector": detector.model_copy(update={"fps": 2.0})}
-    )
-    sometimes, left = Bundle(bundle.root, rarely), Shelf(6)
+    sometimes, left = looking(bundle, 2.0), Shelf(6)
     every, _ = await analyze(path, bundle, device, server, Shelf(99))
     before = device.batch_frames
 
@@ -188,6 +191,19 @@ async def test_a_detector_that_looks_now_and_then(
     assert 10 <= looked_at < 20  # two a second, and those that are embedded as a whole
     assert repeated == 50 - 4 * 6
     assert rows(resumed) == rows(found)
+
+
+async def test_a_detector_that_looks_now_and_then_at_who_walks(
+    tmp_path: Path, bundle: Bundle, device: Device, server: ForkServer
+) -> None:
+    """One appearance, although no box overlaps with that of the look before."""
+    path = tmp_path / "passing.mp4"
+    write_passing(path)
+
+    found, _ = await analyze(path, looking(bundle, 2.0), device, server, Shelf(99))
+
+    persons = [each for each in found.results.events if each.event_type == "person"]
+    assert [(each.start_ms, each.end_ms, each.gender) for each in persons] == [(0, 4000, "male")]
 
 
 async def test_no_persons(

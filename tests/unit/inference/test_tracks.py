@@ -13,6 +13,7 @@ from inference.tracks import Tracker, overlaps
 Person = tuple[float, float, float]
 """Left and top of a box of 0.1 x 0.3, and its score."""
 SURE = 0.9
+WIDTH = 0.1
 
 
 def make_tracker(keep_seconds: float = 1.0) -> Tracker:
@@ -22,7 +23,7 @@ def make_tracker(keep_seconds: float = 1.0) -> Tracker:
 
 def make_frame(*persons: Person) -> Detections:
     """Boxes of one size."""
-    boxes = [(left, top, left + 0.1, top + 0.3) for left, top, _ in persons]
+    boxes = [(left, top, left + WIDTH, top + 0.3) for left, top, _ in persons]
     scores = [score for _, _, score in persons]
     return Detections(np.array(boxes, float).reshape(-1, 4), np.array(scores, float))
 
@@ -44,6 +45,118 @@ def test_persons_who_walk_keep_their_numbers() -> None:
     numbers = follow(frames)
 
     assert numbers == [[0, 1], [1, 0]] * 5
+
+
+def walk(fps: float, score: float = SURE) -> list[list[Person]]:
+    """Somebody who crosses the view at 1.4 m/s; a person's box is half a metre wide."""
+    step = 1.4 / 0.5 * WIDTH / fps
+    return [[(step * at, 0.3, score)] for at in range(int(0.9 / step) + 1)]
+
+
+@pytest.mark.parametrize("fps", [30, 10, 5, 2.5, 1.5])
+def test_who_walks_keeps_the_number_at_any_rate(fps: float) -> None:
+    """Also where the box of the next frame overlaps with that of the one before no more."""
+    frames = walk(fps)
+
+    assert follow(frames, 1000 / fps) == [[0]] * len(frames)
+
+
+@pytest.mark.parametrize("fps", [5, 2.5])
+def test_persons_who_walk_past_each_other(fps: float) -> None:
+    """Each goes on where the track expects it, not where the other is now."""
+    there = walk(fps)
+    back = [[(0.9 - x, 0.36, score) for x, _, score in frame] for frame in there]
+    frames = [[*one, *other] for one, other in zip(there, back, strict=True)]
+
+    assert follow(frames, 1000 / fps) == [[0, 1]] * len(frames)
+
+
+def test_who_walks_and_is_hardly_seen_keeps_the_number() -> None:
+    """An unsure detection goes on with a track, also where it is drawn badly."""
+    frames = walk(5)
+    x, y, _ = frames[6][0]
+    frames[6] = [(x + 0.4 * WIDTH, y, 0.2)]
+
+    assert follow(frames, 200) == [[0]] * len(frames)
+
+
+@pytest.mark.parametrize(
+    ("pause_ms", "widths", "number"),
+    [(33, 0.3, 0), (33, 0.5, 1), (200, 1.2, 0), (200, 1.4, 1), (1000, 5.5, 0), (1000, 6.0, 1)],
+)
+def test_how_far_somebody_comes(pause_ms: float, widths: float, number: int) -> None:
+    """No farther than persons may walk or run meanwhile: whoever is there is somebody else."""
+    frames: list[list[Person]] = [[(0.1, 0.3, SURE)], [(0.1 + widths * WIDTH, 0.3, SURE)]]
+
+    assert follow(frames, pause_ms) == [[0], [number]]
+
+
+@pytest.mark.parametrize("pause_ms", [2_000, 60_000])
+@pytest.mark.parametrize(("widths", "number"), [(11, 0), (13, 1)])
+def test_a_walk_is_foreseen_for_two_seconds(pause_ms: float, widths: int, number: int) -> None:
+    """After a minute whoever walks could be anywhere, and anyone would be the same person."""
+    boxes = [(left, 0.1, left + 0.02, 0.16) for left in (0.1, 0.1 + 0.02 * widths)]
+    tracker, score = make_tracker(), np.array([SURE])
+
+    numbers = [
+        tracker.push(at * pause_ms, Detections(np.array([box]), score)).tolist()
+        for at, box in enumerate(boxes)
+    ]
+
+    assert numbers == [[0], [number]]
+
+
+def test_the_one_of_the_same_size_is_preferred() -> None:
+    """A grown-up who walks goes on as the grown-up, although a child is nearer."""
+    tracker = make_tracker()
+    adult, moved = (0.1, 0.2, 0.2, 0.5), (0.32, 0.2, 0.42, 0.5)
+    child = (0.30, 0.35, 0.35, 0.5)
+    tracker.push(0, Detections(np.array([adult]), np.array([SURE])))
+
+    numbers = tracker.push(400, Detections(np.array([child, moved]), np.array([SURE, SURE])))
+
+    assert numbers.tolist() == [1, 0]
+
+
+def test_of_two_as_near_the_surer_one_is_preferred() -> None:
+    """A track goes on with it, and the other is somebody else."""
+    either: list[Person] = [(0.43, 0.3, SURE), (0.37, 0.3, 0.6)]
+
+    numbers = follow([[(0.4, 0.3, SURE)]] * 3 + [either, either[::-1]])
+
+    assert numbers[3:] == [[0, 1], [1, 0]]
+
+
+def test_who_is_half_hidden_in_place_is_preferred_to_somebody_beside() -> None:
+    """Who steps up while the person that is followed is hardly seen is somebody else."""
+    still: list[list[Person]] = [[(0.4, 0.3, SURE)]] * 3
+    both: list[list[Person]] = [[(0.4, 0.3, 0.2), (0.4 + 1.2 * WIDTH, 0.3, SURE)]] * 2
+
+    assert follow([*still, *both], 400) == [[0], [0], [0], [0, 1], [0, 1]]
+
+
+def test_who_is_hidden_does_not_shrink() -> None:
+    """Somebody who went away from the camera and stops behind a shelf is found again there."""
+    tracker, score = make_tracker(), np.array([SURE])
+    sizes = [0.30, 0.27, 0.24, 0.21, 0.18, 0.15, None, None, None, None, 0.15]
+
+    numbers = []
+    for at, size in enumerate(sizes):
+        box = [] if size is None else [[0.5 - size / 4, 0.4, 0.5 + size / 4, 0.4 + size]]
+        found = Detections(np.reshape(np.array(box, float), (-1, 4)), score[: len(box)])
+        numbers.append(tracker.push(at * 200, found).tolist())
+
+    assert numbers == [[0]] * 6 + [[]] * 4 + [[0]]
+
+
+def test_who_is_missed_for_a_while_is_looked_for_where_expected_only() -> None:
+    """Somebody who appears beside where a person vanished is not that person."""
+    still: list[list[Person]] = [[(0.4, 0.3, SURE)]] * 5
+    nobody: list[list[Person]] = [[]] * 3
+    beside: list[list[Person]] = [[(0.4 + 1.2 * WIDTH, 0.3, SURE)]] * 2
+
+    assert follow([*still, *nobody, *beside], 200)[-1] == [1]
+    assert follow([*still, [], *beside], 200)[-1] == [0]
 
 
 def test_persons_who_cross_keep_their_numbers() -> None:
