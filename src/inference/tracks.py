@@ -33,6 +33,8 @@ _UNSURE_OVERLAP = 0.5
 """Least IoU of an unsure detection and the track that it goes on with."""
 _GATE = 9.4877
 """Of the squared Mahalanobis distance: 95 % of a chi-squared with the box's four numbers."""
+_RECENT_MS = 500
+"""A track that was missed for longer, and twice, goes on where it is expected only."""
 _MOST_MS = 2000
 """A walk is foreseen no further: the gate is then as wide as persons walk about in a room."""
 
@@ -128,8 +130,10 @@ class Tracker:
         sure = look.pair(old, sure, partial(look.overlap, least=self._overlap, by_score=True))
         near = [track for track in old if not track.missed]
         unsure = look.pair(near, unsure, partial(look.overlap, least=_UNSURE_OVERLAP))
-        missed_once = [track for track in old if track.missed <= 1]
-        sure = look.pair(missed_once + new, sure, look.nearness)
+        recent = [
+            track for track in old if track.missed <= 1 or pts_ms - track.seen_ms <= _RECENT_MS
+        ]
+        sure = look.pair(recent + new, sure, look.nearness)
         look.pair(near, unsure, look.nearness)
         for track in self._tracks:
             track.missed += track.seen_ms < pts_ms

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.shop import idf1
 
 from inference.people import MAX_PERSONS, Detections
 from inference.tracks import Tracker, overlaps
@@ -118,13 +119,21 @@ def test_the_one_of_the_same_size_is_preferred() -> None:
     assert numbers.tolist() == [1, 0]
 
 
-def test_of_two_as_near_the_surer_one_is_preferred() -> None:
+def test_the_surer_one_is_preferred_to_one_as_near() -> None:
     """A track goes on with it, and the other is somebody else."""
-    either: list[Person] = [(0.43, 0.3, SURE), (0.37, 0.3, 0.6)]
+    still: list[list[Person]] = [[(0.4, 0.3, SURE)]] * 3
+    either: list[Person] = [(0.372, 0.3, 0.6), (0.43, 0.3, SURE)]
 
-    numbers = follow([[(0.4, 0.3, SURE)]] * 3 + [either, either[::-1]])
+    assert follow([*still, either])[-1] == [1, 0]
 
-    assert numbers[3:] == [[0, 1], [1, 0]]
+
+@pytest.mark.parametrize("fps", [10, 5, 2.5])
+def test_who_stops_keeps_the_number(fps: float) -> None:
+    """From one frame to the next, after walking long enough to be expected to go on."""
+    frames = walk(fps)
+    frames += frames[-1:] * 5
+
+    assert follow(frames, 1000 / fps) == [[0]] * len(frames)
 
 
 def test_who_is_half_hidden_in_place_is_preferred_to_somebody_beside() -> None:
@@ -149,14 +158,18 @@ def test_who_is_hidden_does_not_shrink() -> None:
     assert numbers == [[0]] * 6 + [[]] * 4 + [[0]]
 
 
-def test_who_is_missed_for_a_while_is_looked_for_where_expected_only() -> None:
-    """Somebody who appears beside where a person vanished is not that person."""
+@pytest.mark.parametrize(
+    ("step_ms", "missed", "number"), [(400, 1, 0), (400, 2, 1), (100, 4, 0), (100, 5, 1)]
+)
+def test_who_was_missed_for_a_while_is_found_where_expected_only(
+    step_ms: float, missed: int, number: int
+) -> None:
+    """Somebody who appears beside where a person vanished half a second ago is another."""
     still: list[list[Person]] = [[(0.4, 0.3, SURE)]] * 5
-    nobody: list[list[Person]] = [[]] * 3
-    beside: list[list[Person]] = [[(0.4 + 1.2 * WIDTH, 0.3, SURE)]] * 2
+    nobody: list[list[Person]] = [[]] * missed
+    beside: list[list[Person]] = [[(0.4 + 0.9 * WIDTH, 0.3, SURE)]] * 2
 
-    assert follow([*still, *nobody, *beside], 200)[-1] == [1]
-    assert follow([*still, [], *beside], 200)[-1] == [0]
+    assert follow([*still, *nobody, *beside], step_ms)[-1] == [number]
 
 
 def test_persons_who_cross_keep_their_numbers() -> None:
@@ -247,6 +260,23 @@ def test_a_full_frame_is_followed() -> None:
     numbers = follow(frames)
 
     assert numbers == [list(range(MAX_PERSONS))] * 5
+
+
+@pytest.mark.parametrize(
+    ("fps", "persons", "least"),
+    [
+        (30, 6, 0.95),
+        (10, 6, 0.9),
+        (5, 6, 0.82),
+        (2.5, 6, 0.78),
+        (1, 6, 0.55),
+        (5, 20, 0.78),
+        (2.5, 20, 0.6),
+    ],
+)
+def test_a_shop(fps: float, persons: int, least: float) -> None:
+    """Most of each visit is one track, and most of each track one visit."""
+    assert np.mean([idf1(fps, persons=persons, seed=seed) for seed in range(4)]) >= least
 
 
 PERSONS = st.lists(
