@@ -6,12 +6,19 @@ import psutil
 
 from bench.material import make_video, repeat_video
 from bench.measure import Measurement
+from inference.analyze import SLAB_BYTES, SLABS
 from inference.decode import Decoding, Limits, Request
 from inference.forkserver import ForkServer
 from inference.frames import LONG_SIDE, FrameBatch
+from inference.manifest import MAX_FRAME_SIDE
 from inference.slabs import Slabs
 
 SECONDS, TIMES, BATCH = 4, 5, 32
+CASES: dict[tuple[float | None, int], str] = {
+    (5.0, LONG_SIDE): "5 frames a second",
+    (None, LONG_SIDE): "every frame",
+    (None, MAX_FRAME_SIDE): f"every frame, of {MAX_FRAME_SIDE} pixels for a bundle",
+}
 REFERENCES = 5
 """All that H.264 allows at this size (level 5.1)."""
 
@@ -23,7 +30,7 @@ async def measure(directory: Path) -> list[Measurement]:
     )
     path = repeat_video(directory / "decoder.mp4", piece, TIMES)
     async with ForkServer() as server:
-        peaks = [await _peak(server, path, sample_fps) for sample_fps in (5.0, None)]
+        peaks = [await _peak(server, path, *each) for each in CASES]
     limit = 300.0
     return [
         Measurement(
@@ -34,15 +41,16 @@ async def measure(directory: Path) -> list[Measurement]:
             1,
             "at most",
         )
-        for how, peak in zip(("5 frames a second", "every frame"), peaks, strict=True)
+        for how, peak in zip(CASES.values(), peaks, strict=True)
     ]
 
 
-async def _peak(server: ForkServer, path: Path, sample_fps: float | None) -> int:
-    slabs = Slabs.create(3, BATCH * LONG_SIDE * LONG_SIDE * 3)
+async def _peak(server: ForkServer, path: Path, sample_fps: float | None, side: int) -> int:
+    count = min(BATCH, SLAB_BYTES // (side**2 * 3))
+    slabs = Slabs.create(SLABS, count * side**2 * 3)
     peak = 0
     try:
-        request = Request(path, sample_fps, BATCH, threads=1, tolerant=False)
+        request = Request(path, sample_fps, count, threads=1, tolerant=False, frame_side=side)
         async with Decoding(server, request, Limits(3600), slabs) as decoding:
             async for batch in decoding:
                 peak = max(peak, _high_water(decoding.pid))

@@ -26,9 +26,9 @@ from inference.tracks import Tracker
 
 __all__ = ["Analysis", "Analyzer", "Cost", "Limits"]
 
-_SLABS = 3
+SLABS = 3
 """One is inferred, one is filled, one waits: more only adds memory."""
-_SLAB_BYTES = 32 << 20
+SLAB_BYTES = 32 << 20
 """Of large frames, fewer go into a slab."""
 LEAVE_SECONDS = 3.0
 """How long a cancelled analysis may take for its last checkpoint."""
@@ -97,7 +97,7 @@ class Analyzer:
         self._limits = limits
         self._frame_side = LONG_SIDE if manifest is None else manifest.frame_side
         self._frame_bytes = self._frame_side**2 * 3
-        self._batch_size = min(batch_size, _SLAB_BYTES // self._frame_bytes)
+        self._batch_size = min(batch_size, SLAB_BYTES // self._frame_bytes)
         self._decoder_threads = decoder_threads
         self._checkpoint_seconds = checkpoint_seconds
 
@@ -174,7 +174,7 @@ class Analyzer:
             past.position_ms,
         )
         async with AsyncExitStack() as stack:
-            slabs = Slabs.create(_SLABS, self._batch_size * self._frame_bytes)
+            slabs = Slabs.create(SLABS, self._batch_size * self._frame_bytes)
             stack.callback(slabs.close)
             decoding = await stack.enter_async_context(
                 Decoding(self._server, request, self._limits, slabs, on_alive)
