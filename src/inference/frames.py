@@ -66,3 +66,15 @@ def fit(width: int, height: int, side: int = LONG_SIDE) -> tuple[int, int]:
         max(2, int(width * scale / 2 + rounding) * 2),
         max(2, int(height * scale / 2 + rounding) * 2),
     )
+
+
+def working_size(
+    width: int, height: int, quarter_turns: int, side: int = LONG_SIDE
+) -> tuple[int, int]:
+    """Width and height of the upright working frame, of a picture that so many turns make upright.
+
+    `side` is the longer one, at most.
+    """
+    if quarter_turns % 2:
+        width, height = height, width
+    return fit(width, height, side)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from inference.analyzers.descriptor import describe
-from inference.probe import working_size
+from inference.frames import working_size
 from inference.scaling import Scaler
 
 
