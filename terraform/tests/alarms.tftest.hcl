@@ -152,6 +152,7 @@ run "reconcile_failed" {
       detail = {
         clusterArn        = [{ suffix = ":cluster/poller-test" }]
         taskDefinitionArn = [{ wildcard = "*:task-definition/poller-test-reconcile:*" }]
+        group             = [{ anything-but = "operator" }]
         lastStatus        = ["STOPPED"]
         "$or" = [
           { containers = { exitCode = [{ anything-but = 0 }] } },
@@ -159,7 +160,7 @@ run "reconcile_failed" {
         ]
       }
     }
-    error_message = "A task of the schedule that ends with another code than 0, or was never started, is told of; others are not."
+    error_message = "A task of the schedule that ends with another code than 0, or was never started, is told of; others and those that an operator starts are not."
   }
 
   assert {

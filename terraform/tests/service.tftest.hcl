@@ -346,7 +346,7 @@ run "bundle" {
 
   assert {
     condition = alltrue([
-      for container in concat(jsondecode(aws_ecs_task_definition.this.container_definitions), jsondecode(aws_ecs_task_definition.reconcile[0].container_definitions)) :
+      for container in concat(jsondecode(aws_ecs_task_definition.this.container_definitions), jsondecode(aws_ecs_task_definition.reconcile.container_definitions)) :
       [for variable in container.environment : variable.value if variable.name == "POLLER_MODEL"] == [var.model]
     ])
     error_message = "Everything that runs is told of the bundle: its name is the pipeline's."
@@ -384,7 +384,7 @@ run "reconcile" {
   }
 
   assert {
-    condition     = aws_scheduler_schedule.reconcile[0].group_name == aws_scheduler_schedule_group.reconcile[0].name && output.reconcile == aws_scheduler_schedule_group.reconcile[0].name && output.reconcile == aws_ecs_task_definition.reconcile[0].family
+    condition     = aws_scheduler_schedule.reconcile[0].group_name == aws_scheduler_schedule_group.reconcile[0].name && output.reconcile == aws_scheduler_schedule_group.reconcile[0].name && output.reconcile == aws_ecs_task_definition.reconcile.family
     error_message = "Its schedule has a group of its own, in which the scheduler counts what it could not start."
   }
 
@@ -392,7 +392,7 @@ run "reconcile" {
     condition = (
       aws_scheduler_schedule.reconcile[0].target[0].arn == var.cluster.arn
       && aws_scheduler_schedule.reconcile[0].target[0].role_arn == aws_iam_role.scheduler[0].arn
-      && aws_scheduler_schedule.reconcile[0].target[0].ecs_parameters[0].task_definition_arn == aws_ecs_task_definition.reconcile[0].arn
+      && aws_scheduler_schedule.reconcile[0].target[0].ecs_parameters[0].task_definition_arn == aws_ecs_task_definition.reconcile.arn
       && aws_scheduler_schedule.reconcile[0].target[0].ecs_parameters[0].launch_type == "FARGATE"
       && aws_scheduler_schedule.reconcile[0].target[0].ecs_parameters[0].task_count == 1
       && !aws_scheduler_schedule.reconcile[0].target[0].ecs_parameters[0].network_configuration[0].assign_public_ip
@@ -404,23 +404,23 @@ run "reconcile" {
 
   assert {
     condition = (
-      aws_ecs_task_definition.reconcile[0].requires_compatibilities == toset(["FARGATE"])
-      && [for container in jsondecode(aws_ecs_task_definition.reconcile[0].container_definitions) : container.command] == [["reconcile"]]
+      aws_ecs_task_definition.reconcile.requires_compatibilities == toset(["FARGATE"])
+      && [for container in jsondecode(aws_ecs_task_definition.reconcile.container_definitions) : container.command] == [["reconcile"]]
       && alltrue([
-        for container in jsondecode(aws_ecs_task_definition.reconcile[0].container_definitions) :
+        for container in jsondecode(aws_ecs_task_definition.reconcile.container_definitions) :
         container.image == var.image && container.user == "10001:10001" && container.readonlyRootFilesystem && !container.privileged
         && container.linuxParameters.capabilities.drop == ["ALL"] && container.logConfiguration.options.mode == "non-blocking"
         && container.linuxParameters.initProcessEnabled && container.logConfiguration.options["max-buffer-size"] == "4m"
         && !can(container.resourceRequirements) && !can(container.mountPoints)
       ])
-      && length(aws_ecs_task_definition.reconcile[0].volume) == 0
+      && length(aws_ecs_task_definition.reconcile.volume) == 0
     )
     error_message = "The same image runs `poller reconcile`, confined like the service, without a GPU; it writes nothing, and a volume of Fargate would be root's."
   }
 
   assert {
     condition = {
-      for variable in jsondecode(aws_ecs_task_definition.reconcile[0].container_definitions)[0].environment : variable.name => variable.value if startswith(variable.name, "POLLER_")
+      for variable in jsondecode(aws_ecs_task_definition.reconcile.container_definitions)[0].environment : variable.name => variable.value if startswith(variable.name, "POLLER_")
     } == merge(output.environment, { POLLER_DEVICE = "cpu" })
     error_message = "It has the service's environment."
   }
@@ -459,7 +459,7 @@ run "reconcile_sweeps" {
   }
 
   assert {
-    condition     = jsondecode(aws_ecs_task_definition.reconcile[0].container_definitions)[0].command == ["reconcile", "--bucket", "s3://raw"]
+    condition     = jsondecode(aws_ecs_task_definition.reconcile.container_definitions)[0].command == ["reconcile", "--bucket", "s3://raw"]
     error_message = "It lists the bucket where that is wanted."
   }
 }
@@ -476,7 +476,12 @@ run "reconcile_never" {
   }
 
   assert {
-    condition     = length(aws_scheduler_schedule.reconcile) + length(aws_scheduler_schedule_group.reconcile) + length(aws_ecs_task_definition.reconcile) + length(aws_iam_role.scheduler) + length(aws_iam_role_policy.scheduler) == 0 && output.reconcile_task_definition == null && output.reconcile == null && output.run_command == null
-    error_message = "Nothing of it is made."
+    condition     = length(aws_scheduler_schedule.reconcile) + length(aws_scheduler_schedule_group.reconcile) + length(aws_iam_role.scheduler) + length(aws_iam_role_policy.scheduler) == 0 && output.reconcile == null
+    error_message = "Nothing starts it."
+  }
+
+  assert {
+    condition     = output.reconcile_task_definition == aws_ecs_task_definition.reconcile.arn && strcontains(output.run_command, " --group operator --task-definition poller-test-reconcile ")
+    error_message = "Operators run their commands all the same."
   }
 }

@@ -101,6 +101,52 @@ run "parts_know_each_other" {
     condition     = output.environment.POLLER_DATABASE_URL == output.database_url && output.environment.POLLER_DATABASE_SECRET_ARN == output.database_secret_arn
     error_message = "The service stores in the database that was made."
   }
+
+  assert {
+    condition     = keys(module.database.clients) == ["tasks"] && output.autoscaling_group == "poller-test"
+    error_message = "Nobody else connects to it; the group of instances has the environment's name."
+  }
+}
+
+run "operators_reach_the_database" {
+  command = plan
+  variables {
+    database_client_security_group_ids = { bastion = "sg-bastion" }
+  }
+  module {
+    source = "./modules/stack"
+  }
+
+  assert {
+    condition     = module.database.clients == { bastion = "sg-bastion", tasks = output.task_security_group_id }
+    error_message = "Beside the tasks, those that are named."
+  }
+}
+
+run "a_client_that_displaces_the_tasks" {
+  command = plan
+  variables {
+    database_client_security_group_ids = { tasks = "sg-bastion" }
+  }
+  module {
+    source = "./modules/stack"
+  }
+  expect_failures = [var.database_client_security_group_ids]
+}
+
+run "a_client_of_a_database_that_was_there" {
+  command = plan
+  variables {
+    database_client_security_group_ids = { bastion = "sg-bastion" }
+    existing_database = {
+      secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:login"
+      url        = "postgresql://db.example.com:5432/shop?sslmode=require"
+    }
+  }
+  module {
+    source = "./modules/stack"
+  }
+  expect_failures = [var.database_client_security_group_ids]
 }
 
 run "disk_too_small" {

@@ -206,7 +206,9 @@ resource "aws_cloudwatch_event_rule" "reconcile_failed" {
     detail = {
       clusterArn        = [{ suffix = ":cluster/${var.cluster_name}" }]
       taskDefinitionArn = [{ wildcard = "*:task-definition/${var.reconcile}:*" }]
-      lastStatus        = ["STOPPED"]
+      # Who starts it by `run_command` looks at the end of it anyway.
+      group      = [{ anything-but = "operator" }]
+      lastStatus = ["STOPPED"]
       # A container that was never started has no exit code at all.
       "$or" = [
         { containers = { exitCode = [{ anything-but = 0 }] } },

@@ -12,3 +12,8 @@ output "port" {
   description = "The database's port"
   value       = local.is_new ? local.port : try(tonumber(regex("^[^/]+//[^/]+:([0-9]+)/", var.existing.url)[0]), local.port)
 }
+
+output "clients" {
+  description = "Security groups that may connect to the new database, by what they are"
+  value       = { for what, rule in aws_vpc_security_group_ingress_rule.clients : what => rule.referenced_security_group_id }
+}

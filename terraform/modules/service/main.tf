@@ -313,8 +313,8 @@ locals {
 }
 
 # On Fargate: on the service's own capacity it would start a GPU instance each time.
+# It is there without a schedule, too: operators run their commands by it.
 resource "aws_ecs_task_definition" "reconcile" {
-  count                    = local.reconcile_count
   family                   = local.reconcile.family
   requires_compatibilities = local.reconcile.requiresCompatibilities
   network_mode             = local.reconcile.networkMode
@@ -357,7 +357,7 @@ resource "aws_iam_role_policy" "scheduler" {
         Sid       = "Run"
         Effect    = "Allow"
         Action    = ["ecs:RunTask"]
-        Resource  = [aws_ecs_task_definition.reconcile[0].arn]
+        Resource  = [aws_ecs_task_definition.reconcile.arn]
         Condition = { ArnEquals = { "ecs:cluster" = var.cluster.arn } }
       },
       {
@@ -402,7 +402,7 @@ resource "aws_scheduler_schedule" "reconcile" {
     role_arn = aws_iam_role.scheduler[0].arn
 
     ecs_parameters {
-      task_definition_arn = aws_ecs_task_definition.reconcile[0].arn
+      task_definition_arn = aws_ecs_task_definition.reconcile.arn
       launch_type         = "FARGATE"
       task_count          = 1
       propagate_tags      = "TASK_DEFINITION"

@@ -34,9 +34,9 @@ output "environment" {
 }
 
 output "run_command" {
-  description = "Shell command that runs a command of poller beside the service, on Fargate: put its words in place of \"status\". What it prints is in the log group, in a stream of its own; null: nothing runs `poller reconcile`, and this neither"
-  value = var.reconcile == null ? null : join(" ", [
-    "aws ecs run-task --region ${local.region} --cluster ${var.cluster.name} --launch-type FARGATE",
+  description = "Shell command that runs a command of poller beside the service, on Fargate: put its words in place of \"status\". What it prints is in the log group, in a stream of its own"
+  value = join(" ", [
+    "aws ecs run-task --region ${local.region} --cluster ${var.cluster.name} --launch-type FARGATE --group operator",
     "--task-definition ${local.reconcile_name}",
     "--network-configuration 'awsvpcConfiguration={subnets=[${join(",", var.subnet_ids)}],securityGroups=[${aws_security_group.task.id}],assignPublicIp=DISABLED}'",
     "--overrides '${jsonencode({ containerOverrides = [{ name = "reconcile", command = ["status"] }] })}'",
@@ -49,8 +49,8 @@ output "stop_timeout_seconds" {
 }
 
 output "reconcile_task_definition" {
-  description = "ARN of the task definition that the schedule runs, with its revision; null: none"
-  value       = one(aws_ecs_task_definition.reconcile[*].arn)
+  description = "ARN of the task definition that the schedule and operators run, with its revision"
+  value       = aws_ecs_task_definition.reconcile.arn
 }
 
 output "reconcile" {

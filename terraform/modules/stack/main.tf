@@ -59,7 +59,7 @@ module "database" {
   existing           = var.existing_database
   vpc_id             = module.network.vpc_id
   subnet_ids         = module.network.subnet_ids
-  clients            = { tasks = module.service.security_group_id }
+  clients            = merge(var.database_client_security_group_ids, { tasks = module.service.security_group_id })
   engine_version     = var.postgres_version
   instance_class     = var.database_class
   storage_gib        = var.database_gib

@@ -48,6 +48,11 @@ output "cluster_name" {
   value       = module.cluster.cluster.name
 }
 
+output "autoscaling_group" {
+  description = "Group of the GPU instances"
+  value       = module.cluster.autoscaling_group
+}
+
 output "service_name" {
   description = "ECS service"
   value       = module.service.service
@@ -117,6 +122,6 @@ output "timing" {
 }
 
 output "reconcile_task_definition" {
-  description = "Task definition of `poller reconcile`, which the schedule runs; null: none"
+  description = "Task definition of `poller reconcile`, which the schedule and `run_command` run"
   value       = module.service.reconcile_task_definition
 }

@@ -133,6 +133,22 @@ variable "existing_database" {
   default = null
 }
 
+variable "database_client_security_group_ids" {
+  description = "Further security groups that may connect to the new database, by what they are, such as { bastion = \"sg-0123456789abcdef0\" }: who is paged asks it with psql from there"
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = !contains(keys(var.database_client_security_group_ids), "tasks")
+    error_message = "database_client_security_group_ids must not have the name tasks: that is the service's own group."
+  }
+
+  validation {
+    condition     = length(var.database_client_security_group_ids) == 0 || var.existing_database == null
+    error_message = "database_client_security_group_ids is for the database that is made here: let others into an existing one by its own security group."
+  }
+}
+
 variable "postgres_version" {
   description = "PostgreSQL, as major version (newest minor) or in full. pgvector below 0.8.4 has a known fault in its index"
   type        = string
