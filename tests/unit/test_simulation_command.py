@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,33 @@ def test_it_says_waits_hours_dollars_and_limits() -> None:
     assert "connections of Postgres" in said.stdout
     assert "█" in said.stdout
     assert max(map(len, said.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "unsaid"),
+    [
+        (["burst", "--burst", "1000", "--max-tasks", "1000"], ["instances started"], ["max_tasks"]),
+        (
+            ["burst", "--burst", "1000", "--max-tasks", "20"],
+            ["instances", "max_tasks"],
+            ["Nothing"],
+        ),
+        (
+            ["constant", "--per-hour", "1", "--acceptable-wait", "300"],
+            ["Nothing is short, and", "a task warm"],
+            ["Too little"],
+        ),
+        (["constant", "--per-hour", "30"], ["Nothing is short."], ["Too little", "and"]),
+    ],
+)
+def test_it_says_what_is_short(options: list[str], said: list[str], unsaid: list[str]) -> None:
+    """Each thing, and what is to be done; the starts, where nothing else is."""
+    shown = run_poller(os.environ, "simulate", "--hours", "24", *options, columns=250)
+
+    assert shown.returncode == 0, shown.stderr
+    verdict = "".join(re.split(r"┘\n", shown.stdout)[-1:])
+    assert all(words in verdict for words in said), verdict
+    assert not any(words in verdict for words in unsaid), verdict
 
 
 def test_the_same_command_gives_the_same_answer(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ from poller.simulation.run import Lags, Outcome, Run, Sample, Warm
 
 _MOST_UPLOADS = 20_000_000
 _ROWS = 5
+_LATE = 0.05
+"""So many may wait longer than is acceptable before it is worth a word."""
 _RESTART_SECONDS = 30
 _Number = TypeVar("_Number", int, float)
 
@@ -87,7 +89,9 @@ def simulate(asked: Asked, *, plot: Path | None, as_json: bool) -> None:
     if as_json:
         print(json.dumps(to_document(summary, limits, outcome), indent=2))  # noqa: T201
     else:
-        _show(_title(asked, summary, policy), outcome.samples, summary, limits)
+        _show(_title(asked, summary, policy), outcome.samples, summary)
+        rush = policy.terms.acceptable_wait_seconds
+        Console().print(_limits(limits, rush), verdict(summary, limits), sep="\n", highlight=False)
 
 
 def _watch(run: Run, count: int) -> Outcome:
@@ -206,7 +210,7 @@ def _title(asked: Asked, summary: Summary, policy: Policy) -> str:
     )
 
 
-def _show(title: str, samples: list[Sample], summary: Summary, limits: list[Limit]) -> None:
+def _show(title: str, samples: list[Sample], summary: Summary) -> None:
     console = Console()
     console.print(title, style="bold", highlight=False)
     console.print(_numbers(summary))
@@ -215,14 +219,25 @@ def _show(title: str, samples: list[Sample], summary: Summary, limits: list[Limi
     _chart(console, "messages waiting", [float(s.visible) for s in samples], width)
     hours = samples[-1].hour
     console.print(f"0 h{f'{hours:,.0f} h':>{width - 3}}", style="dim", highlight=False)
-    console.print(_limits(limits))
-    first = limits[0]
-    if first.share > 1:
-        console.print(
-            f"First limit: {first.name}: {first.used:,.0f} needed, {first.most:,.0f} there;"
-            f" {first.advice}.",
-            highlight=False,
+
+
+def verdict(summary: Summary, limits: list[Limit]) -> str:
+    """What keeps videos waiting longer than is acceptable, a line for each thing."""
+    short = [limit for limit in limits if limit.share > 1]
+    if short:
+        return "\n".join(
+            f"Too little: {limit.name}: {limit.used:,.0f} needed, {limit.most:,.0f} there;"
+            f" {limit.advice}."
+            for limit in short
         )
+    late = 1 - summary.in_time
+    if late <= _LATE:
+        return "Nothing is short."
+    return (
+        f"Nothing is short, and {late:.0%} wait longer than is acceptable: for the start of an"
+        " instance and its task, and for scaling to notice. Keep a task warm (`warm`), or let"
+        " videos wait longer."
+    )
 
 
 def _chart(console: Console, name: str, values: list[float], width: int) -> None:
@@ -256,8 +271,9 @@ def _numbers(summary: Summary) -> Table:
     return table
 
 
-def _limits(limits: list[Limit]) -> Table:
-    table = Table(title="What the busiest hour needs", title_justify="left")
+def _limits(limits: list[Limit], rush_seconds: float) -> Table:
+    title = f"What is needed in the busiest {_duration(rush_seconds)}, as long as a video may wait"
+    table = Table(title=title, title_justify="left")
     table.add_column("of")
     for name in ("needed", "there", "share"):
         table.add_column(name, justify="right")

@@ -97,24 +97,25 @@ def summarize(outcome: Outcome, policy: Policy, prices: Prices) -> Summary:
 def find_limits(
     outcome: Outcome, policy: Policy, machines: Machines, database_connections: int
 ) -> list[Limit]:
-    """What the busiest hour needs of everything that is limited, the nearest limit first.
+    """What the rush needs of everything that is limited, the nearest limit first.
 
-    It needs as many tasks as work arrives in it, whatever the run was allowed to have.
-    Sources of the numbers are in docs/scaling.md.
+    The rush is the busiest time as long as a video may wait: so many tasks must be there that what
+    arrives in it is done in it, whatever the run was allowed to have. Sources of the numbers are in
+    docs/scaling.md.
     """
-    work = outcome.arrivals.work
+    work, rush = outcome.arrivals.work, policy.terms.acceptable_wait_seconds
     mean = float(work.mean()) if len(work) else 0.0
-    tasks = max(1, ceil(outcome.arrivals.busiest(HOUR_SECONDS) * mean / HOUR_SECONDS))
+    tasks = max(1, ceil(outcome.arrivals.busiest(rush) * mean / rush))
     per_second = outcome.arrivals.busiest(_MINUTE_SECONDS) / _MINUTE_SECONDS
-    grown = machines.max_step * HOUR_SECONDS / policy.period_seconds
+    grown = machines.max_step * rush / policy.period_seconds
     connections = machines.slots + 3
     found = [
         Limit("tasks, by `max_tasks`", policy.terms.max_tasks, tasks, "raise max_tasks"),
         Limit(
-            "instances started within an hour",
+            "instances started meanwhile",
             grown,
             tasks,
-            "raise max_step in modules/cluster, or keep tasks warm before the rush",
+            "keep tasks warm before the rush, or let videos wait longer",
         ),
         Limit(
             "connections of Postgres",
