@@ -7,10 +7,12 @@ finished with another.
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +20,6 @@ import numpy.typing as npt
 from inference.frames import LONG_SIDE, Gap
 from inference.probe import Probe
 from inference.sampling import Fixed, sample_indices
-
-if TYPE_CHECKING:
-    import decord
 
 _CHUNK_FRAMES = 128
 """Source frames that decord may pass in one call: between calls the decoder shows it is alive."""
@@ -102,6 +101,20 @@ class Selection:
         return int(np.searchsorted(pts_ms, self.after_ms, side="right"))
 
 
+def import_decord() -> Any:
+    """Import decord late, which costs time and memory, and without the CUDA that lies beside torch.
+
+    It would map all of those libraries, gigabytes of the address space that a decoder may have.
+    """
+    if "decord" not in sys.modules:
+        sys.modules["nvidia"] = None  # type: ignore[assignment] # import takes it for not there
+        try:
+            import_module("decord")
+        finally:
+            del sys.modules["nvidia"]
+    return sys.modules["decord"]
+
+
 def read_with_decord(
     path: Path, probe: Probe, selection: Selection, *, threads: int, log: ErrorLog
 ) -> Iterator[Item]:
@@ -111,8 +124,7 @@ def read_with_decord(
         DamageError: the file is not intact, or decord sees other frames than the probe. What was
             yielded before is good.
     """
-    import decord  # noqa: PLC0415 # costs memory and time that most rejected files need not pay
-
+    decord = import_decord()
     width, height = probe.frame_size()
     try:
         reader = decord.VideoReader(
@@ -151,10 +163,9 @@ def _frames_from_keyframe(probe: Probe, position: int) -> int:
 
 
 def _read_batch(
-    reader: "decord.VideoReader", indices: list[int], log: ErrorLog
+    reader: Any, indices: list[int], log: ErrorLog
 ) -> npt.NDArray[np.uint8]:
-    import decord  # noqa: PLC0415 # see above
-
+    decord = import_decord()
     try:
         pixels: npt.NDArray[np.uint8] = reader.get_batch(indices).asnumpy()
     except (RuntimeError, decord.DECORDError) as error:

@@ -1,5 +1,10 @@
 """Decoding in a process of its own: exact times, damage, limits, and nothing left behind."""
 
+import _heapq
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -296,3 +301,31 @@ def test_decord_begins_elsewhere(tmp_path: Path) -> None:
 
     with pytest.raises(DamageError, match="another picture"):
         next(read_with_decord(path, other, Selection(None, None), threads=1, log=ErrorLog()))
+
+
+@pytest.mark.parametrize(
+    ("loads", "is_mapped"), [("import decord", True), ("import_decord()", False)]
+)
+def test_decord_leaves_the_libraries_of_cuda_alone(
+    tmp_path: Path, loads: str, is_mapped: bool
+) -> None:
+    """By itself it maps all that lie beside torch, more than a decoder may have of memory."""
+    library = tmp_path / "nvidia" / "cublas" / "lib" / "libcublas.so.13"
+    library.parent.mkdir(parents=True)
+    shutil.copy(_heapq.__file__, library)
+    code = f"""
+from pathlib import Path
+from inference.backends import import_decord
+{loads}
+print({str(library)!r} in Path("/proc/self/maps").read_text())
+"""
+
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join([*sys.path, str(tmp_path)])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert told.stdout.split() == [str(is_mapped)]
