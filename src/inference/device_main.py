@@ -230,6 +230,7 @@ def main(arguments: Sequence[str]) -> None:
     bind_to_parent(order.parent)
     stdout = take_stdout()
     torch.set_num_threads(order.threads)
+    torch.backends.cudnn.allow_tf32 = False  # else another generation of GPUs has other scores
     engine = Engine(order.device)
     engine.warm()
     title, models = _load(order, engine.device)

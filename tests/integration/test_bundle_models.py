@@ -264,6 +264,18 @@ def test_a_model_that_does_not_run_is_refused(tmp_path: Path) -> None:
     assert "\n" not in str(refused.value)
 
 
+def test_what_is_likelier_something_else_is_no_person(tmp_path: Path) -> None:
+    """Not even where any score at all is enough."""
+    write_detector(tmp_path / "detector", "yolos", "person", "car", tokens=40, seed=1)
+    models = Models.load(write_bundle(tmp_path, DETECTOR), CPU)
+    assert models.detector is not None
+
+    (found,) = models.detector.detect([make_picture()], 0.0)
+
+    assert 0 < len(found.scores) < 40
+    assert found.scores.min() > 0
+
+
 def test_pictures_of_several_sizes(tmp_path: Path) -> None:
     """Where a model keeps the ratio, those of one shape share batches, and find back."""
     write_detector(tmp_path / "detector", "yolos", "person")

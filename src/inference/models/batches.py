@@ -10,6 +10,13 @@ import torch
 from torch import Tensor
 
 Result = TypeVar("Result")
+_NO_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""What torch says where it is not its own allocator that finds no room."""
 
 
 @dataclass(slots=True)
@@ -87,5 +94,11 @@ def spared(run: Callable[[], Result], size: BatchSize, device: torch.device) -> 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a smaller batch may do."""
-    is_refused = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    return is_refused or isinstance(error, MemoryError | torch.OutOfMemoryError)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+
+
+def is_device_fault(error: BaseException) -> bool:
+    """Whether the device is at fault, rather than what was asked of it."""
+    return isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error)

@@ -72,7 +72,7 @@ class Detector:
         finite = torch.isfinite(logits).all(1) & torch.isfinite(boxes).all(1)
         scores = self._scores(logits[finite])
         corners = _corners(boxes[finite])
-        wanted = scores >= floor
+        wanted = (scores >= floor) & (scores > 0)
         flat = wanted & ((corners[:, 2] <= corners[:, 0]) | (corners[:, 3] <= corners[:, 1]))
         scores, corners = scores[wanted & ~flat], corners[wanted & ~flat]
         order = torch.argsort(scores, descending=True, stable=True)

@@ -72,9 +72,11 @@ class Embedder:
             return [unit(vector) for (vector,) in outputs]
 
     def _run(self, batch: Tensor) -> tuple[Tensor]:
-        # No threshold depends on a direction: on CUDA half of the bits are enough for it.
-        is_cuda = self.device.type == "cuda"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=is_cuda):
+        # No threshold depends on a direction: half of the bits are enough, if the GPU has them.
+        is_half = self.device.type == "cuda" and torch.cuda.is_bf16_supported(
+            including_emulation=False
+        )
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=is_half):
             return (getattr(self.network(pixel_values=batch), self.output),)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from inference.bundle import Bundle
 from inference.manifest import BundleError
 from inference.models.attributes import Attribute
-from inference.models.batches import BatchSize, spared
+from inference.models.batches import BatchSize, is_device_fault, spared
 from inference.models.crops import cut
 from inference.models.detector import Detector
 from inference.models.embedder import Embedder
@@ -79,6 +79,8 @@ class Models:
             try:
                 spared(run, self.batch_size, self.device)
             except (RuntimeError, ValueError, MemoryError) as error:  # of the model's own code
+                if is_device_fault(error):
+                    raise
                 detail = " ".join(str(error).split())[:300]
                 raise BundleError(f"{name}: does not run: {detail}") from error
 

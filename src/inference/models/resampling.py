@@ -1,4 +1,4 @@
-"""Resizes as Pillow does, which the models were trained with, as two matrix products.
+"""Resizes as Pillow does, which the models were trained with, in whole numbers.
 
 The algorithm is that of Pillow's `Resample.c`
 (https://github.com/python-pillow/Pillow/blob/main/src/libImaging/Resample.c): a filter as wide as
@@ -15,35 +15,43 @@ from torch import Tensor
 
 FILTERS = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """By Pillow's numbers."""
-_ONE = 1 << 22
-"""Pillow's weights are whole parts of it, which float64 adds up without an error."""
+_BITS = 22
+"""Pillow's weights are whole parts of a power of two: 255 times their sum is within int32."""
 _SUPPORTS = {"bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 
 
 def resize(picture: Tensor, height: int, width: int, name: str) -> Tensor:
     """Resize uint8 [..., H, W] to float32 [..., height, width] of whole levels, 0..255."""
-    pixels = picture.to(torch.float64)
-    across = _weights(picture.shape[-1], width, name, pixels.device)
-    down = _weights(picture.shape[-2], height, name, pixels.device)
-    return _whole(down @ _whole(pixels @ across.T)).to(torch.float32)
+    across = _along(picture.to(torch.int32), -1, width, name)
+    return _along(across, -2, height, name).to(torch.float32)
 
 
-def _whole(pixels: Tensor) -> Tensor:
-    return ((pixels + _ONE // 2) / _ONE).floor_().clamp_(0, 255)
+def _along(pixels: Tensor, dimension: int, target: int, name: str) -> Tensor:
+    """Resize one dimension of int32 levels, one tap of the filter for all of it at a time."""
+    places, weights = _taps(pixels.shape[dimension], target, name, pixels.device)
+    shape = [1] * pixels.ndim
+    shape[dimension] = target
+    total = torch.tensor(1 << (_BITS - 1), dtype=torch.int32, device=pixels.device)
+    for at, weight in zip(places, weights, strict=True):
+        total = pixels.index_select(dimension, at).mul_(weight.view(shape)).add_(total)
+    return total.bitwise_right_shift_(_BITS).clamp_(0, 255)
 
 
-@lru_cache(maxsize=64)
-def _weights(size: int, target: int, name: str, device: torch.device) -> Tensor:
-    """What each of `size` pixels counts in each of `target`, of `_ONE`: float64 [target, size]."""
+@lru_cache(maxsize=512)
+def _taps(size: int, target: int, name: str, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Which of `size` pixels count in each of `target`, and what: int64, int32 [taps, target]."""
     scale = size / target
     reduction = max(scale, 1.0)
     support = _SUPPORTS[name] * reduction
-    centre = (np.arange(target)[:, None] + 0.5) * scale
-    at = np.arange(size)[None]
-    inside = (at >= np.trunc(centre - support + 0.5)) & (at < np.trunc(centre + support + 0.5))
-    weights = np.where(inside, _filter(name, (at - centre + 0.5) / reduction), 0.0)
-    weights /= weights.sum(1, keepdims=True)
-    return torch.from_numpy(np.trunc(weights * _ONE + np.copysign(0.5, weights))).to(device)
+    centre = (np.arange(target) + 0.5) * scale
+    first = np.trunc(np.maximum(centre - support + 0.5, 0)).astype(np.int64)
+    last = np.trunc(np.minimum(centre + support + 0.5, size)).astype(np.int64)
+    at = first + np.arange((last - first).max())[:, None]
+    weights = np.where(at < last, _filter(name, (at - centre + 0.5) / reduction), 0.0)
+    weights /= weights.sum(0)
+    whole = np.trunc(weights * (1 << _BITS) + np.copysign(0.5, weights)).astype(np.int32)
+    places = torch.from_numpy(np.minimum(at, size - 1))
+    return places.to(device), torch.from_numpy(whole).to(device)
 
 
 def _filter(name: str, x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -9,6 +9,7 @@ import torch
 
 from inference.bundle import Bundle
 from inference.manifest import BundleError
+from inference.models.batches import is_device_fault
 
 _QUIET = {
     "HF_HUB_OFFLINE": "1",
@@ -61,6 +62,8 @@ def load_model(bundle: Bundle, part: str, model: str, loader: Any, device: torch
         if device.type == "cuda":  # convolutions are faster so
             loaded = loaded.to(memory_format=torch.channels_last)
     except Exception as error:  # whatever a model's code makes of wrong files
+        if is_device_fault(error):
+            raise
         detail = " ".join(str(error).split()) or type(error).__name__
         raise BundleError(f"{part}: does not load: {detail[:300]}") from error
     # Without this, transformers fills what is missing with random numbers and goes on.
