@@ -18,13 +18,14 @@ from bench.__main__ import table, write
 from bench.material import make_video
 from bench.measure import Measurement
 from bench.models import aim, write_detector, write_full, write_small
-from inference.analyze import Analyzer, Limits
+from inference.analyze import SLAB_BYTES, Analyzer, Limits
 from inference.bundle import read_bundle
 from inference.device import Device
 from inference.feed import Feed
 from inference.forkserver import ForkServer
 from inference.frames import fit
 from inference.models.loaded import Models
+from inference.slabs import Slabs
 
 _DYNAMO: Any = torch._dynamo.utils.counters  # noqa: SLF001 # torch has no public count
 PERSONS = 3
@@ -137,17 +138,23 @@ async def _analyze(root: Path, files: list[Path], device: torch.device, size: Si
 
 
 def _copies(frames: Any, device: torch.device, size: Size) -> Measurement:
-    """Frames from a slab to the device, against copies out of one pinned buffer."""
-    feed = Feed(device)
-    pinned = torch.empty(frames.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
-    gigabytes = frames.nbytes / 1e9
+    """Full slabs to the device, against copies out of one pinned buffer of torch's own."""
+    feed, slabs = Feed(device), Slabs.create(1, SLAB_BYTES)
+    feed.pin(slabs.memory())
+    height, width = frames.shape[1:3]
+    full = slabs.frames(0, SLAB_BYTES // frames[0].nbytes, height, width)
+    full[:] = 7
+    pinned = torch.empty(full.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    gigabytes = full.nbytes / 1e9
     peak = _rates(
         lambda: torch.empty_like(pinned, device=device).copy_(pinned, non_blocking=True),
         gigabytes,
         device,
         size,
     )
-    ours = _rates(lambda: feed.bring(frames).arrive(), gigabytes, device, size)
+    ours = _rates(lambda: feed.bring(full).arrive(), gigabytes, device, size)
+    feed.unpin(slabs.memory())
+    slabs.close()
     return Measurement(
         "frames to the device: the peak of pinned memory", max(ours), max(peak), "GB/s", 0.9
     )

@@ -162,9 +162,7 @@ def _frames_from_keyframe(probe: Probe, position: int) -> int:
     return position - int(np.searchsorted(probe.pts, probe.keyframes[max(before, 0)]))
 
 
-def _read_batch(
-    reader: Any, indices: list[int], log: ErrorLog
-) -> npt.NDArray[np.uint8]:
+def _read_batch(reader: Any, indices: list[int], log: ErrorLog) -> npt.NDArray[np.uint8]:
     decord = import_decord()
     try:
         pixels: npt.NDArray[np.uint8] = reader.get_batch(indices).asnumpy()

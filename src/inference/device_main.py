@@ -131,11 +131,14 @@ class _Desk:
         self._begin([header["id"]])
         _, (fd,), _, _ = socket.recv_fds(self.descriptors, 16, 1)
         slabs = Slabs(fd, header["slab_count"], header["slab_bytes"])
+        self.engine.feed.pin(slabs.memory())
         self.videos[header["video"]] = _Video(slabs, self.engine.open(carry))
         self.say({"kind": "opened", "id": header["id"]}, {})
 
     def _close(self, number: int) -> None:
-        self.videos.pop(number).slabs.close()
+        slabs = self.videos.pop(number).slabs
+        self.engine.feed.unpin(slabs.memory())
+        slabs.close()
         self.batcher.drop(number)
         self.arrived = deque(each for each in self.arrived if each.video != number)
 

@@ -1,5 +1,7 @@
-"""Brings frames from the slabs to the device; on CUDA beside what is computed there."""
+"""Brings frames from the slabs to the device; on CUDA on a stream beside what is computed there."""
 
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-_CUDA: Any = torch.cuda  # its streams and events are untyped
-_BUFFERS = 2
-"""One is filled while the other is copied."""
+_CUDA: Any = torch.cuda  # its streams, events and runtime are untyped
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,35 +32,52 @@ class Brought:
 
 
 class Feed:
-    """The way to one device: on a CPU none at all, on CUDA pinned buffers and a stream."""
+    """The way to one device: on a CPU none at all.
+
+    On CUDA the slabs themselves are pinned: the device fetches the frames from where the decoder
+    has put them, and nothing is copied on the way.
+    """
 
     def __init__(self, device: torch.device) -> None:
-        """The buffers are made for the first frames, and again for larger ones."""
         self._device = device
-        self._next = 0
-        if device.type == "cuda":
-            self._stream = _CUDA.Stream(device)
-            self._buffers = [torch.empty(0, dtype=torch.uint8)] * _BUFFERS
-            self._copied = [_CUDA.Event() for _ in range(_BUFFERS)]
+        self._is_cuda = device.type == "cuda"
+        self._stream = _CUDA.Stream(device) if self._is_cuda else None
+
+    def pin(self, memory: npt.NDArray[np.uint8]) -> None:
+        """Let the device fetch from this memory by itself, until `unpin`.
+
+        Where that is refused, frames come all the same, by way of the driver's own buffers.
+        """
+        if not self._is_cuda:
+            return
+        cudart = _CUDA.cudart()
+        told = cudart.cudaHostRegister(memory.ctypes.data, memory.nbytes, 0)
+        if told != cudart.cudaError.success:
+            sys.stderr.write(f"memory of {memory.nbytes} bytes cannot be pinned: {told}\n")
+            with suppress(RuntimeError):  # CUDA tells the next one who asks of this error, too
+                torch.zeros(1, device=self._device)
+
+    def unpin(self, memory: npt.NDArray[np.uint8]) -> None:
+        """Wait for what is still fetched from it, and let go of it."""
+        if self._stream is None:
+            return
+        self._stream.synchronize()
+        told = _CUDA.cudart().cudaHostUnregister(memory.ctypes.data)
+        if told != _CUDA.cudart().cudaError.success:
+            with suppress(RuntimeError):  # it was never pinned
+                torch.zeros(1, device=self._device)
 
     def bring(self, pixels: npt.NDArray[np.uint8]) -> Brought:
-        """Bring frames, uint8 [N, H, W, 3].
+        """Bring frames, uint8 [N, H, W, 3], which stay as they are until they have arrived.
 
-        On a CPU they stay where they are. On CUDA they are copied before this returns, to where the
-        device fetches them by itself.
+        On a CPU they stay where they are.
         """
-        if self._device.type != "cuda":
-            # torch cannot hold memory that it may not write.
-            return Brought(torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy()))
-        at = self._next
-        self._next = (at + 1) % _BUFFERS
-        self._copied[at].synchronize()  # what was in the buffer has been fetched
-        if self._buffers[at].numel() < pixels.size:
-            self._buffers[at] = torch.empty(pixels.size, dtype=torch.uint8, pin_memory=True)
-        buffer = self._buffers[at][: pixels.size].view(pixels.shape)
-        np.copyto(buffer.numpy(), pixels)
-        self._copied[at] = _CUDA.Event()
+        # torch cannot hold memory that it may not write.
+        frames = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
+        if self._stream is None:
+            return Brought(frames)
+        copied = _CUDA.Event()
         with torch.cuda.stream(self._stream):
-            brought = buffer.to(self._device, non_blocking=True)
-            self._copied[at].record(self._stream)
-        return Brought(brought, self._copied[at])
+            brought = frames.to(self._device, non_blocking=True)
+            copied.record(self._stream)
+        return Brought(brought, copied)

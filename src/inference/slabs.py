@@ -46,6 +46,10 @@ class Slabs:
         )
         return flat.reshape(count, height, width, 3)
 
+    def memory(self) -> npt.NDArray[np.uint8]:
+        """View all slabs as uint8 [count * slab_bytes]."""
+        return np.frombuffer(self._memory, dtype=np.uint8)
+
     def close(self) -> None:
         """Give the descriptor back; the memory goes with the last view of it."""
         os.close(self.fd)

@@ -1,6 +1,8 @@
 """The models of a bundle on CUDA: skipped without a device, unless `FAIL_WITHOUT_CUDA=1`."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -91,6 +93,46 @@ def test_half_of_the_bits_are_enough_for_a_direction(bundle: Bundle) -> None:
             assert mine is not None
             assert its is not None
             assert float(mine @ its) >= 0.9999
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_batch_mates_change_nothing(bundle: Bundle, seed: int) -> None:
+    """Whoever shares the batch, and in whichever row: float32 to the bit, bfloat16 nearly."""
+    models = Models.load(bundle, torch.device(CUDA), batch_size=4)
+    pictures = torch.from_numpy(make_pictures(7, 10)).permute(0, 3, 1, 2).to(CUDA)
+    order = np.random.default_rng(seed).permutation(10).tolist()
+    alone = [models.look([picture], [True])[0] for picture in pictures]
+
+    together = models.look([pictures[at] for at in order], [True] * 10)
+
+    for at, seen in zip(order, together, strict=True):
+        np.testing.assert_array_equal(seen.persons.boxes, alone[at].persons.boxes)
+        np.testing.assert_array_equal(seen.persons.scores, alone[at].persons.scores)
+        assert seen.readings == alone[at].readings
+        for mine, its in zip(seen.vectors, alone[at].vectors, strict=True):
+            assert mine is not None
+            assert its is not None
+            assert float(mine @ its) >= 0.9999
+
+
+def test_a_fault_of_cuda_is_told_from_a_want_of_memory() -> None:
+    """In a process of its own, which no later call could use any more."""
+    code = """
+import torch
+from inference.models.batches import is_device_fault, is_out_of_memory
+rows = torch.zeros(4, device="cuda")
+try:
+    rows.index_select(0, torch.tensor([9], device="cuda"))
+    torch.cuda.synchronize()
+except RuntimeError as error:
+    print(is_device_fault(error), is_out_of_memory(error))
+"""
+
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+
+    assert told.stdout.split() == ["True", "False"], told.stderr
 
 
 @pytest.mark.usefixtures("spared")
