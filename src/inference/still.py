@@ -11,15 +11,15 @@ import numpy.typing as npt
 import torch
 
 from inference.analyzers.descriptor import describe
-from inference.frames import working_size
+from inference.frames import LONG_SIDE, working_size
 from inference.scaling import Scaler
 
 
-def read_picture(path: Path) -> torch.Tensor:
+def read_picture(path: Path, side: int = LONG_SIDE) -> torch.Tensor:
     """Read the first picture of an image or video file as frames come to the device.
 
-    uint8 [3, H, W] RGB, as small as the frames that are analysed, by the same filter. The file is
-    decoded in this process: for a person's own files, not for uploads.
+    uint8 [3, H, W] RGB, within `side` pixels as analysed frames are, by the same filter. The file
+    is decoded in this process: for a person's own files, not for uploads.
 
     Raises:
         ValueError: there is no picture in the file that FFmpeg can read.
@@ -33,7 +33,7 @@ def read_picture(path: Path) -> torch.Tensor:
     except (av.error.FFmpegError, StopIteration, IndexError) as error:
         raise ValueError(f"{path} holds no picture") from error
     turns = round(frame.rotation / 90) % 4
-    pixels = Scaler(*working_size(frame.width, frame.height, turns), turns).scale(frame)
+    pixels = Scaler(*working_size(frame.width, frame.height, turns, side), turns).scale(frame)
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
 
 

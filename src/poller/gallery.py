@@ -117,6 +117,7 @@ class Gallery:
             "codec": info.codec,
             "frames_decoded": analysis.frames_decoded,
             "frames_analyzed": analysis.frames_analyzed,
+            "frames_skipped": analysis.frames_decoded - analysis.frames_analyzed,
             "cpu_seconds": cost.cpu_seconds,
             "device_seconds": cost.device_seconds,
             "cost_from_ms": None if cost.from_ms is None else round(cost.from_ms),

@@ -1,10 +1,15 @@
 """How stretches of time are drawn."""
 
+from io import StringIO
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from poller.cli.tables import bar
+from poller.cli.tables import bar, timeline
+
+NOBODY = dict.fromkeys(("score", "track_id", "gender", "gender_score", "age", "age_group"))
 
 
 @pytest.mark.parametrize(
@@ -32,3 +37,35 @@ def test_every_bar_has_the_same_width(times: list[int]) -> None:
     assert len(drawn) == 12
     assert drawn.strip("·").strip("█") == ""
     assert "█" in drawn
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ({}, ""),
+        ({"attributes": {"area": 0.2}}, "area 0.2"),
+        ({"track_id": 3}, "track 3"),
+        (
+            {
+                "track_id": 3,
+                "gender": "female",
+                "gender_score": 0.974,
+                "age": 41.6,
+                "age_group": "middle",
+                "attributes": {"action": "sits"},
+            },
+            "track 3, female 97%, age 42 (middle), action sits",
+        ),
+        ({"track_id": 4, "age": 12.0, "age_group": "young"}, "track 4, age 12 (young)"),
+    ],
+)
+def test_a_timeline_says_who_it_was(known: dict[str, object], said: str) -> None:
+    """As far as a bundle saw it; what it did not see is not spoken of."""
+    times = {"start_ms": 0, "end_ms": 1000, "event_type": "person"}
+    drawn = Console(file=StringIO(), width=120)
+
+    drawn.print(timeline("Timeline", [{**NOBODY, **times, "attributes": {}, **known}]))
+
+    assert isinstance(drawn.file, StringIO)
+    (row,) = [line for line in drawn.file.getvalue().splitlines() if "person" in line]
+    assert row.split("│")[-2].strip() == said

@@ -36,7 +36,12 @@ def search(
         typer.Option(metavar="WORDS", help="in words; only with a bundle that has a text tower"),
     ] = None,
     within: Annotated[
-        str | None, typer.Option("--in", metavar="VIDEO", help="only moments of this video")
+        str | None,
+        typer.Option(
+            "--in",
+            metavar="VIDEO",
+            help="only moments of this video; the one of `--video` is left out without it",
+        ),
     ] = None,
     during: Annotated[
         str | None,

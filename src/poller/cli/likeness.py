@@ -114,7 +114,7 @@ def _of_picture(path: Path, bundle: Bundle | None) -> npt.NDArray[np.float32]:
     try:
         if bundle is None or bundle.manifest.embedder is None:
             return still.describe_picture(path)
-        picture = still.read_picture(path)
+        picture = still.read_picture(path, bundle.manifest.frame_side)
     except ValueError as error:
         raise SettingsError([f"--image: {error}"]) from error
     except OSError as error:

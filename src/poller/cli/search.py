@@ -65,7 +65,7 @@ async def search(wanted: Wanted, *, as_json: bool) -> int:
             until=wanted.until,
         )
         rows = await reports.nearest_moments(like.vector, among, wanted.limit * LOOKED_AT)
-    moments = spread(rows)[: wanted.limit]
+    moments = (spread(rows) if wanted.kind == "frame" else rows)[: wanted.limit]
     if as_json:
         print(json.dumps(moments, default=str, indent=2))  # noqa: T201 - rich would wrap it
     elif moments:
@@ -74,6 +74,9 @@ async def search(wanted: Wanted, *, as_json: bool) -> int:
         console.print(
             f"nothing that {like.model} described fits; `poller status` says what there is"
         )
+    if isinstance(wanted.asked, Moment) and not within and not as_json:
+        video = wanted.asked.video
+        console.print(f"{video} itself is left out; `--in {video}` looks in it alone", style="dim")
     return 0 if moments else 1
 
 

@@ -71,14 +71,27 @@ def timeline(title: str, events: Sequence[Row]) -> Table:
     table.add_column("details")
     whole_ms = max((event["end_ms"] for event in events), default=0)
     for event in events:
-        details = ", ".join(f"{name} {value}" for name, value in event["attributes"].items())
         score = "" if event["score"] is None else f"{event['score']:.3g}"
         table.add_row(
             *(clock(event["start_ms"]), clock(event["end_ms"]), event["event_type"]),
             bar(event["start_ms"], event["end_ms"], whole_ms),
-            *(score, details),
+            *(score, ", ".join(_details(event))),
         )
     return table
+
+
+def _details(event: Row) -> list[str]:
+    """Who it was, as far as that was seen, and what else is known of it."""
+    details = []
+    if event["track_id"] is not None:
+        details.append(f"track {event['track_id']}")
+    if event["gender"] is not None:
+        sure = event["gender_score"]
+        details.append(event["gender"] + ("" if sure is None else f" {sure:.0%}"))
+    if event["age"] is not None:
+        group = event["age_group"]
+        details.append(f"age {event['age']:.0f}" + (f" ({group})" if group else ""))
+    return details + [f"{name} {value}" for name, value in event["attributes"].items()]
 
 
 def neighbours(title: str, rows: Sequence[Row], names: Mapping[int, str]) -> Table:
@@ -96,7 +109,8 @@ def moments(title: str, rows: Sequence[Row]) -> Table:
     """Rows of `nearest_moments`."""
     table = Table(title=title, title_justify="left")
     table.add_column("video", overflow="fold")  # cut off, they would all look alike
-    for name in ("id", "start", "end"):
+    has_tracks = any(row["track_id"] is not None for row in rows)
+    for name in ("id", "start", "end", *(("track",) if has_tracks else ())):
         table.add_column(name, no_wrap=True)
     table.add_column("uploaded")
     table.add_column("score", justify="right", no_wrap=True)
@@ -106,6 +120,7 @@ def moments(title: str, rows: Sequence[Row]) -> Table:
             row["external_id"] or "",
             clock(row["start_ms"]),
             clock(row["end_ms"]),
+            *((str(row["track_id"] or ""),) if has_tracks else ()),
             f"{row['uploaded_at']:%Y-%m-%d %H:%M}",
             f"{row['score']:.3f}",
         )

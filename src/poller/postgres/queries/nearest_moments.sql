@@ -4,7 +4,7 @@
 -- The model is in the text: as a parameter it would keep the planner from the partial index.
 WITH near AS MATERIALIZED (
     SELECT v.id AS video_id, v.bucket, v.object_key, v.external_id, a.object_modified_at AS uploaded_at,
-           e.kind, e.start_ms, e.end_ms,
+           e.kind, e.start_ms, e.end_ms, e.track_id,
            1 - (e.embedding::halfvec(256) <=> $1::text::halfvec(256)) AS score
     FROM embeddings e
     JOIN analyses a ON a.id = e.analysis_id
