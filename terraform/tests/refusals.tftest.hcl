@@ -838,6 +838,17 @@ run "warm_at_no_time" {
   expect_failures = [var.warm]
 }
 
+run "warm_in_no_place" {
+  command = plan
+  variables {
+    warm = { start = "cron(0 7 ? * MON-FRI *)", stop = "cron(0 19 ? * MON-FRI *)", timezone = "+02:00" }
+  }
+  module {
+    source = "./modules/scaling"
+  }
+  expect_failures = [var.warm]
+}
+
 run "warm_for_no_time" {
   command = plan
   variables {

@@ -174,3 +174,20 @@ run "warm" {
     error_message = "One task is kept between the two times, and the most stays the most."
   }
 }
+
+run "warm_in_utc" {
+  command = plan
+
+  variables {
+    warm = { start = "cron(0 7 ? * MON-FRI *)", stop = "cron(0 19 ? * MON-FRI *)" }
+  }
+
+  module {
+    source = "./modules/scaling"
+  }
+
+  assert {
+    condition     = toset([for action in aws_appautoscaling_scheduled_action.warm : action.timezone]) == toset(["UTC"])
+    error_message = "Hours of no place are those of UTC, in the plan, too."
+  }
+}

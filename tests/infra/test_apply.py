@@ -172,8 +172,8 @@ def test_each_zone_has_the_endpoints(applied: Applied) -> None:
 @pytest.mark.parametrize(
     ("applied", "numbers"),
     [
-        ("dev", ("db.t4g.medium", False, 1, False, True, {True}, 2, 0, 15, False)),
-        ("prod", ("db.m7g.large", True, 14, True, False, {False}, 20, 1, 30, True)),
+        ("dev", ("db.t4g.medium", False, 1, False, True, {True}, 2, 0, 15, set())),
+        ("prod", ("db.m7g.large", True, 14, True, False, {False}, 20, 1, 30, {"UTC"})),
     ],
     indirect=["applied"],
 )
@@ -184,7 +184,9 @@ def test_what_an_environment_is_for(applied: Applied, numbers: tuple[object, ...
     instances = group["mixed_instances_policy"][0]["instances_distribution"][0]
     alarm = applied.resources['module.alarms.aws_cloudwatch_metric_alarm.this["capacity"]']
     buckets = [v for address, v in applied.resources.items() if ".aws_s3_bucket.this[" in address]
-    scheduled = [a for a in applied.resources if ".aws_appautoscaling_scheduled_action." in a]
+    scheduled = [
+        v for a, v in applied.resources.items() if ".aws_appautoscaling_scheduled_action." in a
+    ]
 
     assert (
         database["instance_class"],
@@ -196,7 +198,7 @@ def test_what_an_environment_is_for(applied: Applied, numbers: tuple[object, ...
         group["max_size"],
         instances["on_demand_base_capacity"],
         alarm["evaluation_periods"],
-        bool(scheduled),
+        {action["timezone"] for action in scheduled},
     ) == numbers
 
 

@@ -105,16 +105,28 @@ def test_an_alert_says_what_to_do(alert: str) -> None:
     """Its summary, its description, and a section of the runbook with the same expression."""
     rule = alerts()[alert]
     said = rule["annotations"]
-    document, _, anchor = said["runbook"].partition("#")
+    document, _, anchor = said["runbook_url"].partition("#")
     found = section(anchor)
 
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert said["summary"]
     assert said["description"]
-    assert document == "docs/runbook.md"
+    assert document == "{{ $externalLabels.runbook }}"
     assert found is not None
     assert f"`{alert}`" in found
     assert squeezed(rule["expr"]) in squeezed(found)
+
+
+@pytest.mark.parametrize("path", sorted(PROMETHEUS.glob("*.yml")), ids=lambda p: p.stem)
+def test_a_page_links_the_runbook(path: Path) -> None:
+    """Its address is told once, to all alerts, and is no label of theirs."""
+    config = load(path)
+    telling = config.get("alerting")
+    dropped = [{"regex": "runbook", "action": "labeldrop"}]
+
+    assert list(config["global"]["external_labels"]) == ["runbook"]
+    assert "#" not in config["global"]["external_labels"]["runbook"]
+    assert telling is None or telling["alert_relabel_configs"] == dropped
 
 
 def test_the_runbook_knows_no_other_alert() -> None:

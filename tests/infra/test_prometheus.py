@@ -83,7 +83,7 @@ async def watching(port: int, directory: Path) -> AsyncIterator[Prometheus]:
     """Start Prometheus with the local configuration, for a service on this port."""
     shutil.copytree(PROMETHEUS / "rules", directory / "rules")
     config = load(PROMETHEUS / "prometheus-local.yml")
-    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    config["global"] |= {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["scrape_configs"] = [c for c in config["scrape_configs"] if c["job_name"] == "poller"]
     (target,) = config["scrape_configs"][0]["static_configs"]
     target["targets"] = [f"127.0.0.1:{port}"]
@@ -168,8 +168,11 @@ async def test_it_watches_the_running_service(
                 ({"__name__": "environment:poller_slots:sum", "environment": "local"}, 3)
             ]
             assert {labels["state"] for labels, value in finished if value > 0} == {"done"}
-            summaries = {one["annotations"]["summary"] for one in listed["alerts"]}
-            assert "Dead letters: 1" in summaries
+            said = {
+                (one["annotations"]["summary"], one["annotations"]["runbook_url"])
+                for one in listed["alerts"]
+            }
+            assert ("Dead letters: 1", "docs/runbook.md#the-dlq-is-not-empty") in said
 
             await service.stop()
             await settled(up, [0.0], 300)

@@ -35,8 +35,10 @@ module "stack" {
   is_multi_az    = true
   backup_days    = 14
 
+  # Write your own time zone here, such as Europe/Berlin: summer time is minded.
   warm = {
-    start = "cron(0 7 ? * MON-FRI *)"
-    stop  = "cron(0 19 ? * MON-FRI *)"
+    start    = "cron(0 7 ? * MON-FRI *)"
+    stop     = "cron(0 19 ? * MON-FRI *)"
+    timezone = "UTC"
   }
 }

@@ -59,7 +59,7 @@ variable "quiet_seconds" {
 }
 
 variable "warm" {
-  description = "When at least one task is kept although nothing waits: two cron expressions as EventBridge has them, such as { start = \"cron(0 7 ? * MON-FRI *)\", stop = \"cron(0 19 ? * MON-FRI *)\", timezone = \"Europe/Berlin\" }; null: never"
+  description = "When at least one task is kept although nothing waits: two cron expressions as EventBridge has them, such as { start = \"cron(0 7 ? * MON-FRI *)\", stop = \"cron(0 19 ? * MON-FRI *)\", timezone = \"Europe/Berlin\" }; without a timezone they are UTC; null: never"
   type = object({
     start    = string
     stop     = string
@@ -69,5 +69,10 @@ variable "warm" {
   validation {
     condition     = var.warm == null ? true : alltrue([for time in [var.warm.start, var.warm.stop] : can(regex("^cron\\(([^ ]+ ){5}[^ ]+\\)$", time))]) && var.warm.start != var.warm.stop
     error_message = "warm.start and warm.stop must be different and of the form cron(minute hour day-of-month month day-of-week year), such as cron(0 7 ? * MON-FRI *)."
+  }
+
+  validation {
+    condition     = var.warm == null ? true : can(regex("^(UTC|[A-Z][A-Za-z]+(/[A-Za-z0-9_+-]+)+)$", var.warm.timezone))
+    error_message = "warm.timezone must be UTC or a name of IANA's list, such as Europe/Berlin: an abbreviation or an offset knows no summer time."
   }
 }

@@ -345,7 +345,7 @@ variable "quiet_seconds" {
 }
 
 variable "warm" {
-  description = "When at least one task is kept although nothing waits: two cron expressions as EventBridge has them, such as { start = \"cron(0 7 ? * MON-FRI *)\", stop = \"cron(0 19 ? * MON-FRI *)\", timezone = \"Europe/Berlin\" }; null: never"
+  description = "When at least one task is kept although nothing waits: two cron expressions as EventBridge has them, such as { start = \"cron(0 7 ? * MON-FRI *)\", stop = \"cron(0 19 ? * MON-FRI *)\", timezone = \"Europe/Berlin\" }; without a timezone they are UTC; null: never"
   type = object({
     start    = string
     stop     = string
