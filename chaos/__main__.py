@@ -49,9 +49,10 @@ def main() -> int:
         _write(report)
     if report.findings.count:
         console.print(f"The logs are in {directory}")
-        return 1
-    shutil.rmtree(directory)
-    return 0
+    else:
+        shutil.rmtree(directory)
+    console.print(report.findings.verdict, soft_wrap=True, highlight=False)
+    return 1 if report.findings.count else 0
 
 
 def _table(report: Report) -> Table:

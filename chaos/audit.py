@@ -81,6 +81,13 @@ class Findings:
         """Of all kinds together."""
         return sum(map(len, self.kinds.values()))
 
+    @property
+    def verdict(self) -> str:
+        """The end of a run in a line: whether every kind is at 0, or which are not."""
+        broken = {kind: found for kind, found in self.kinds.items() if found}
+        shown = ", ".join(f"{len(found)} {kind}" for kind, found in (broken or self.kinds).items())
+        return f"{'NOT held' if broken else 'All held'}: {shown}."
+
 
 async def read_analyses(
     database: "asyncpg.Pool[asyncpg.Record]",

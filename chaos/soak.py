@@ -110,6 +110,19 @@ def find_growth(before: Use, after: Use) -> list[str]:
     return grown
 
 
+def describe(grown: list[str]) -> str:
+    """The end of a run in a line: whether nothing has grown, and what has."""
+    if grown:
+        return f"NOT held: {', '.join(sentence.partition(':')[0] for sentence in grown)}."
+    names = [field.name for field in fields(Use)]
+    memory = [name for name in names if name.endswith("_bytes")]
+    others = [name for name in names if name not in memory]
+    return (
+        f"All held: {', '.join(memory)} grew by {_MEMORY_GROWTH:.0%} at most,"
+        f" {', '.join(others)} not at all."
+    )
+
+
 async def soak(videos: int, stack: Stack, directory: Path, console: Console) -> tuple[Use, Use]:
     """Analyse so many videos, after a tenth of that; returns what was used before and after."""
     clips = [
@@ -243,9 +256,10 @@ def main() -> int:
         console.print(f"grown: {sentence}", style="red")
     if grown:
         console.print(f"The worker's log is in {directory}")
-        return 1
-    shutil.rmtree(directory)
-    return 0
+    else:
+        shutil.rmtree(directory)
+    console.print(describe(grown), soft_wrap=True, highlight=False)
+    return 1 if grown else 0
 
 
 if __name__ == "__main__":

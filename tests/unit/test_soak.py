@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from chaos.soak import Use, find_growth
+from chaos.soak import Use, describe, find_growth
 
 WARM = Use(100_000, 200_000, 3, 34, 3, 6, 2)
 
@@ -18,3 +18,14 @@ def test_growth_is_named() -> None:
         "descriptors: 34 before, 35 after",
         "tasks: 3 before, 4 after",
     ]
+
+
+def test_it_ends_with_a_verdict() -> None:
+    """In the words of the table: all of them, or those that have grown."""
+    grown = find_growth(WARM, replace(WARM, device_bytes=210_001, tasks=4))
+
+    assert describe(grown) == "NOT held: device_bytes, tasks."
+    assert describe([]) == (
+        "All held: control_bytes, device_bytes grew by 5% at most,"
+        " processes, descriptors, tasks, connections, files not at all."
+    )
