@@ -1,8 +1,10 @@
 """What the reference says exists, and what exists it says."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -136,3 +138,31 @@ def test_every_file_that_is_named_exists(name: str) -> None:
 
     paths = {first or second for first, second in named}
     assert [p for p in paths if not any((root / p).exists() for root in roots)] == []
+
+
+def test_the_runbooks_poller_runs_beside_the_service(tmp_path: Path) -> None:
+    """Its words take the place of `status`; it waits for its task, and shows that one's log."""
+    (function,) = re.findall(r"^poller\(\) \{\n.*?^\}\n", RUNBOOK, re.MULTILINE | re.DOTALL)
+    calls = tmp_path / "calls"
+    aws = """aws() { printf '%s\\n' "$*" >> "$CALLS"; echo arn:aws:ecs:::task/cluster/0123; }\n"""
+    names = {
+        "CALLS": str(calls),
+        "CLUSTER": "cluster",
+        "LOG_GROUP": "/ecs/group",
+        "RUN": """aws ecs run-task --overrides '{"command":["status"],"name":"reconcile"}'""",
+    }
+
+    done = subprocess.run(
+        ["bash", "-euc", f"{aws}{function}poller submit 's3://videos/a & b/*.mp4' --dry-run"],  # noqa: S607 # as an operator would
+        env={"PATH": os.environ["PATH"], **names},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    started, waited, shown = calls.read_text("utf-8").splitlines()
+    command = '"command":["submit","s3://videos/a & b/*.mp4","--dry-run"],"name":"reconcile"'
+    assert started.startswith(f"ecs run-task --overrides {{{command}}} --query ")
+    assert waited == "ecs wait tasks-stopped --cluster cluster --tasks " + done.stdout.split()[0]
+    assert "--log-stream-names reconcile/reconcile/0123 " in shown
