@@ -47,7 +47,8 @@ def simulate(
         str | None,
         typer.Option(
             metavar="FROM-TO",
-            help="`warm`: hours in which one task is kept, Monday to Friday, such as 7-19",
+            help="`warm`: hours in which one task is kept, Monday to Friday, such as 7-19; UTC,"
+            " where a CSV says when",
             rich_help_panel=_OWNER,
         ),
     ] = None,
