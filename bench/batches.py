@@ -43,10 +43,8 @@ async def measure(directory: Path) -> list[Measurement]:
         waits = await _waits(device)
     clips = f"{CLIPS} clips of 2 s, batches across videos"
     return [
-        _compare(
-            f"{clips}: batches of one video, filled up to the same size", across, padded, None
-        ),
-        _compare(f"{clips}: batches of one video, of a clip's size", across, fitted, 2),
+        _compare(f"{clips}: batches of one video, of the same size", across, padded, 2),
+        _compare(f"{clips}: batches of one video, of a clip's size", across, fitted, None),
         Measurement(f"{clips}: how full they are, of 95 %", 100 * fill, 95, "%", 1),
         Measurement(
             f"a frame waits for its batch at low load, p99 of {len(waits)}",
