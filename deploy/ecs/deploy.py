@@ -11,7 +11,8 @@ a tool that is missing. Then, in this order:
  2. build, start once, push; nothing of it where this commit has been pushed before
  3. terraform plan, and what it would do; asks
  4. terraform apply, of exactly that plan
- 5. wait until ECS runs the new version and nothing else; a roll-back is a failure
+ 5. take the scale-in protection of the tasks of other versions, and wait until ECS runs the new
+    one and nothing else; a roll-back is a failure
  6. a small video into the bucket; wait until the service logs that its result is stored
 
 To go back: check out the earlier commit, and deploy that. Its image is still there.
@@ -21,6 +22,7 @@ Exit codes: 0 done, 1 failed on the way, 2 refused and nothing was touched.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -42,6 +44,7 @@ from environment import (
     terraform,
 )
 from refusals import find_faults, find_image_tool
+from rollout import describe, is_steady, release
 
 _IMAGE_MODULE = "module.stack.module.image"
 _NO_IMAGE = "sha256:" + "0" * 64
@@ -130,6 +133,8 @@ def build(tool: str, image: str, base_image: str, revision: str) -> None:
         "CREATED": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     options = [f"--build-arg={name}={value}" for name, value in arguments.items()]
+    # Else a push is three images, of which the repository keeps so many.
+    os.environ["BUILDX_NO_DEFAULT_ATTESTATIONS"] = "1"
     show(
         *(tool, "build", "--platform=linux/amd64", f"--file={ROOT / 'Dockerfile.gpu'}"),
         *(*options, f"--tag={image}", str(ROOT)),
@@ -182,23 +187,6 @@ def wait_until(
         time.sleep(every_seconds)
 
 
-def is_steady(service: Mapping[str, Any], task_definition: str) -> bool:
-    """Tell whether ECS runs this version, as often as it should, and no other.
-
-    Raises:
-        FailedError: it has gone back to another version.
-    """
-    primary = next(d for d in service["deployments"] if d["status"] == "PRIMARY")
-    if primary["taskDefinition"] != task_definition or primary.get("rolloutState") == "FAILED":
-        reason = primary.get("rolloutStateReason", "no reason given")
-        raise FailedError(f"ECS went back to {primary['taskDefinition']}: {reason}")
-    return (
-        len(service["deployments"]) == 1
-        and primary.get("rolloutState", "COMPLETED") == "COMPLETED"
-        and service["runningCount"] == service["desiredCount"]
-    )
-
-
 def smoke(tool: str, environment: Environment, stack: Mapping[str, Any], image: str) -> str:
     """Upload a small video that the image itself makes; returns its key."""
     clip = subprocess.run(
@@ -239,6 +227,13 @@ def is_analysed(environment: Environment, stack: Mapping[str, Any], key: str, si
     return False
 
 
+def count_messages(environment: Environment, stack: Mapping[str, Any]) -> int:
+    """How many wait in the queue or are in work, about."""
+    asked = ("sqs", "get-queue-attributes", "--queue-url", stack["queue_url"], "--attribute-names")
+    names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
+    return sum(map(int, aws(environment, *asked, *names)["Attributes"].values()))
+
+
 def deploy(tool: str, environment: Environment, options: argparse.Namespace) -> None:
     """Do all that the module's docstring says, in its order; nothing speaks against it."""
     revision = call("git", "-C", str(ROOT), "rev-parse", "HEAD")
@@ -256,24 +251,23 @@ def deploy(tool: str, environment: Environment, options: argparse.Namespace) -> 
     stack = read_stack(environment)
     say("wait until ECS runs it")
     wait = {"minutes": options.minutes, "every_seconds": options.every_seconds}
-    wait_until(
-        lambda: is_steady(describe(environment, stack), stack["task_definition"]),
-        "the service is not steady",
-        **wait,
-    )
+
+    def is_replaced() -> bool:
+        release(environment, stack)
+        return is_steady(describe(environment, stack), stack["task_definition"])
+
+    wait_until(is_replaced, "the service is not steady", **wait)
     if options.smoke:
         since = int(time.time()) - 60
         key = smoke(tool, environment, stack, image)
         say(f"wait until s3://{stack['raw_bucket']}/{key} is analysed")
-        wait_until(lambda: is_analysed(environment, stack, key, since), "no result", **wait)
+        before = count_messages(environment, stack)
+        wait_until(
+            lambda: is_analysed(environment, stack, key, since),
+            f"no result (when it was uploaded, {before} messages waited or were in work)",
+            **wait,
+        )
     say("done")
-
-
-def describe(environment: Environment, stack: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What ECS says of the service."""
-    named = ("--cluster", stack["cluster_name"], "--services", stack["service_name"])
-    service: Mapping[str, Any] = aws(environment, "ecs", "describe-services", *named)["services"][0]
-    return service
 
 
 def main() -> int:

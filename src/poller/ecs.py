@@ -27,7 +27,7 @@ class Agreed:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """No protection: a deployment waits for this task to go."""
+    """No protection: more tasks would be protected than are wanted, so this one is to go."""
 
     detail: str
 

@@ -115,8 +115,11 @@ run "told" {
   assert {
     condition = {
       for statement in jsondecode(aws_sns_topic_policy.this.policy).Statement :
-      statement.Principal.Service => try(statement.Condition.StringEquals["aws:SourceAccount"], "any")
-    } == { "cloudwatch.amazonaws.com" = "123456789012", "events.amazonaws.com" = "any" }
+      statement.Principal.Service => [statement.Effect, statement.Action, try(statement.Condition.StringEquals["aws:SourceAccount"], "any")]
+      } == {
+      "cloudwatch.amazonaws.com" = ["Allow", "sns:Publish", "123456789012"]
+      "events.amazonaws.com"     = ["Allow", "sns:Publish", "any"]
+    }
     error_message = "CloudWatch of this account and EventBridge may tell."
   }
 

@@ -16,6 +16,7 @@ variables {
   ami_parameter        = "/aws/service/ecs/optimized-ami/amazon-linux-2023/gpu/recommended/image_id"
   root_gib             = 160
   stop_timeout_seconds = 120
+  log_retention_days   = 7
   tags                 = { Application = "video-poller" }
 }
 
@@ -51,8 +52,10 @@ run "instance" {
       aws_launch_template.this.block_device_mappings[0].ebs[0].encrypted == "true"
       && aws_launch_template.this.block_device_mappings[0].ebs[0].volume_type == "gp3"
       && aws_launch_template.this.block_device_mappings[0].ebs[0].volume_size == 160
+      && aws_launch_template.this.block_device_mappings[0].ebs[0].delete_on_termination == "true"
+      && aws_launch_template.this.block_device_mappings[0].device_name == "/dev/xvda"
     )
-    error_message = "Its disk is encrypted gp3."
+    error_message = "Its disk is encrypted gp3, the one that the AMI starts from, and goes with it."
   }
 
   assert {
@@ -66,6 +69,11 @@ run "instance" {
   }
 
   assert {
+    condition     = strcontains(base64decode(aws_launch_template.this.user_data), "cat >> /etc/ecs/ecs.config <<'END'\n")
+    error_message = "What the AMI itself tells the agent stays."
+  }
+
+  assert {
     condition     = aws_launch_template.this.monitoring[0].enabled && aws_launch_template.this.update_default_version
     error_message = "Its metrics come every minute, and a person who starts one by hand gets the newest version."
   }
@@ -73,6 +81,11 @@ run "instance" {
   assert {
     condition     = aws_ecs_cluster.this.name == var.name
     error_message = "The cluster has the name that the instances ask for."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_log_group.insights.name == "/aws/ecs/containerinsights/poller-test/performance" && aws_cloudwatch_log_group.insights.retention_in_days == 7
+    error_message = "What ECS writes of the tasks ends as all logs do, and goes with the cluster."
   }
 
   assert {
@@ -106,6 +119,11 @@ run "group" {
   assert {
     condition     = aws_autoscaling_group.this.force_delete
     error_message = "What ECS protects can still be destroyed with the whole."
+  }
+
+  assert {
+    condition     = aws_autoscaling_group.this.mixed_instances_policy[0].launch_template[0].launch_template_specification[0].version == "$Latest"
+    error_message = "The next instance is the one that is described now."
   }
 
   assert {

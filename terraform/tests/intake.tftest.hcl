@@ -170,6 +170,7 @@ run "buckets" {
       for configuration in aws_s3_bucket_lifecycle_configuration.this :
       configuration.rule[0].abort_incomplete_multipart_upload[0].days_after_initiation == 7
       && configuration.rule[0].noncurrent_version_expiration[0].noncurrent_days == 30
+      && configuration.rule[0].expiration[0].expired_object_delete_marker
     ])
     error_message = "What nobody reads any more goes."
   }

@@ -30,7 +30,7 @@ run "bounds" {
   }
 
   assert {
-    condition     = length(aws_appautoscaling_scheduled_action.warm) == 0
+    condition     = keys(aws_appautoscaling_scheduled_action.warm) == ["stop"]
     error_message = "Nothing is kept warm unless that is asked for."
   }
 }
@@ -172,6 +172,22 @@ run "warm" {
       when => [tonumber(action.scalable_target_action[0].min_capacity), tonumber(action.scalable_target_action[0].max_capacity), action.timezone]
     } == { start = [1, 4, "Europe/Berlin"], stop = [0, 4, "Europe/Berlin"] }
     error_message = "One task is kept between the two times, and the most stays the most."
+  }
+}
+
+run "never_warm" {
+  command = plan
+
+  module {
+    source = "./modules/scaling"
+  }
+
+  assert {
+    condition = {
+      for when, action in aws_appautoscaling_scheduled_action.warm :
+      when => [action.schedule, tonumber(action.scalable_target_action[0].min_capacity), action.timezone]
+    } == { stop = ["cron(0 0 * * ? *)", 0, "UTC"] }
+    error_message = "What a schedule left that was taken away is put right within a day."
   }
 }
 

@@ -230,6 +230,16 @@ run "service" {
   }
 
   assert {
+    condition     = aws_ecs_task_definition.this.skip_destroy && aws_ecs_task_definition.reconcile.skip_destroy
+    error_message = "The version before is still there to go back to."
+  }
+
+  assert {
+    condition     = aws_ecs_service.this.force_delete && aws_service_discovery_service.this.force_destroy
+    error_message = "Tasks at work do not keep an environment from being destroyed."
+  }
+
+  assert {
     condition     = [for strategy in aws_ecs_service.this.capacity_provider_strategy : strategy.capacity_provider] == ["poller-test"]
     error_message = "Tasks run on the capacity provider."
   }
@@ -438,7 +448,8 @@ run "reconcile" {
 
   assert {
     condition = (
-      jsondecode(aws_iam_role.scheduler[0].assume_role_policy).Statement[0].Principal.Service == "scheduler.amazonaws.com"
+      jsondecode(aws_iam_role.scheduler[0].assume_role_policy).Statement[0].Effect == "Allow"
+      && jsondecode(aws_iam_role.scheduler[0].assume_role_policy).Statement[0].Principal.Service == "scheduler.amazonaws.com"
       && jsondecode(aws_iam_role.scheduler[0].assume_role_policy).Statement[0].Condition.StringEquals["aws:SourceAccount"] == "123456789012"
       && jsondecode(aws_iam_role_policy.scheduler[0].policy).Statement[0].Condition.ArnEquals["ecs:cluster"] == var.cluster.arn
       && jsondecode(aws_iam_role_policy.scheduler[0].policy).Statement[2].Condition.StringEquals["iam:PassedToService"] == "ecs-tasks.amazonaws.com"

@@ -12,8 +12,10 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 from moto.applicationautoscaling import responses as scaling
+from moto.core.responses import ActionResult
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models import security_groups
+from moto.ecs import responses as ecs
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
     MotoRequestHandler,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _tags: dict[str, dict[str, str]] = {}
+_protected: dict[str, bool] = {}
 
 
 class TaggedScaling(scaling.ApplicationAutoScalingResponse):
@@ -55,6 +58,23 @@ class PolicedQueue(sqs.Queue):
         super()._set_attributes(kept, now)
         # SQS does not list what is empty, and Terraform waits for that when it takes one away.
         self.redrive_allow_policy = self.redrive_allow_policy or None
+
+
+class ProtectedTasks(ecs.EC2ContainerServiceResponse):
+    """Tasks that keep whether they are protected from scale-in."""
+
+    def update_task_protection(self) -> ActionResult:
+        """Keep it."""
+        cluster, asked = self._get_param("cluster"), self._get_param("protectionEnabled")
+        known = {task.task_arn for task in self.ecs_backend.list_tasks(cluster)}
+        _protected.update(dict.fromkeys(known.intersection(self._get_param("tasks")), asked))
+        return self.get_task_protection()
+
+    def get_task_protection(self) -> ActionResult:
+        """Say which are."""
+        tasks = self._get_param("tasks")
+        told = [{"taskArn": a, "protectionEnabled": _protected.get(a, False)} for a in tasks]
+        return ActionResult({"protectedTasks": told, "failures": []})
 
 
 class UnknownRuleError(EC2ClientError):
@@ -92,6 +112,7 @@ def serve() -> None:
     os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"
     # moto finds them by these names.
     scaling.ApplicationAutoScalingResponse = TaggedScaling  # type: ignore[misc]
+    ecs.EC2ContainerServiceResponse = ProtectedTasks  # type: ignore[misc]
     sqs.Queue = PolicedQueue  # type: ignore[misc]
     security_groups.InvalidPermissionNotFoundError = UnknownRuleError  # type: ignore[assignment,attr-defined]
     server = make_server(

@@ -424,12 +424,64 @@ def test_steady_is_the_new_version_alone(
 
 
 @pytest.mark.parametrize(
-    "service", [describe(("PRIMARY", OLD)), describe(("PRIMARY", NEW), state="FAILED")]
+    ("service", "said"),
+    [
+        (describe(("PRIMARY", OLD)), f"ECS went back to {OLD}"),
+        (describe(("PRIMARY", NEW), state="FAILED"), f"ECS gave {NEW} up"),
+    ],
 )
-def test_a_roll_back_is_no_success(service: dict[str, Any], script: Any) -> None:
-    """ECS is steady again, with the version before: the deployment has failed."""
-    with pytest.raises(script.FailedError, match="ECS went back to"):
+def test_a_roll_back_is_no_success(service: dict[str, Any], said: str, script: Any) -> None:
+    """ECS is steady again, or nothing took its place: the deployment has failed."""
+    with pytest.raises(script.FailedError, match=said):
         script.is_steady(service, NEW)
+
+
+def test_tasks_of_other_versions_lose_their_protection(
+    script: Any, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are; those of the new version keep it."""
+    for name, value in {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    ecs, cluster = aws("ecs", endpoint), f"cluster-{secrets.token_hex(4)}"
+    ecs.create_cluster(clusterName=cluster)
+    container = {"name": "poller", "image": "poller", "memory": 64}
+    made = {
+        "family": cluster,
+        "requiresCompatibilities": ["FARGATE"],
+        "networkMode": "awsvpc",
+        "cpu": "256",
+        "memory": "512",
+        "containerDefinitions": [container],
+    }
+    old, new = (
+        ecs.register_task_definition(**made)["taskDefinition"]["taskDefinitionArn"]
+        for _ in range(2)
+    )
+    subnet = aws("ec2", endpoint).describe_subnets()["Subnets"][0]["SubnetId"]
+    network = {"awsvpcConfiguration": {"subnets": [subnet], "securityGroups": []}}
+    tasks = {
+        definition: [
+            ecs.run_task(
+                cluster=cluster,
+                taskDefinition=definition,
+                launchType="FARGATE",
+                networkConfiguration=network,
+            )["tasks"][0]["taskArn"]
+            for _ in range(count)
+        ]
+        for definition, count in ((old, 12), (new, 2))
+    }
+    every = [*tasks[old], *tasks[new]]
+    ecs.update_task_protection(cluster=cluster, tasks=every, protectionEnabled=True)
+    environment = script.Environment("dev", ROOT, ACCOUNT, "eu-central-1")
+    stack = {"cluster_name": cluster, "service_name": "poller", "task_definition": new}
+
+    released = script.release(environment, stack)
+
+    told = ecs.get_task_protection(cluster=cluster, tasks=every)["protectedTasks"]
+    assert sorted(released) == sorted(tasks[old])
+    assert {t["taskArn"] for t in told if t["protectionEnabled"]} == set(tasks[new])
 
 
 def test_a_video_is_analysed_when_the_log_says_so(

@@ -26,5 +26,9 @@ variable "image_digest" {
 variable "emails" {
   description = "Addresses that alarms are sent to; each must confirm once"
   type        = set(string)
-  default     = []
+
+  validation {
+    condition     = length(var.emails) > 0
+    error_message = "emails must name at least one address: in production somebody is told."
+  }
 }

@@ -23,6 +23,13 @@ locals {
   }
 }
 
+# ECS makes it by itself otherwise, without an end and without tags.
+resource "aws_cloudwatch_log_group" "insights" {
+  #checkov:skip=CKV_AWS_158: CloudWatch's own key encrypts it
+  name              = "/aws/ecs/containerinsights/${var.name}/performance"
+  retention_in_days = var.log_retention_days
+}
+
 resource "aws_ecs_cluster" "this" {
   name = var.name
 
@@ -31,6 +38,8 @@ resource "aws_ecs_cluster" "this" {
     name  = "containerInsights"
     value = "enabled"
   }
+
+  depends_on = [aws_cloudwatch_log_group.insights]
 }
 
 # --- one instance ---
@@ -201,6 +210,9 @@ resource "aws_ecs_capacity_provider" "this" {
       instance_warmup_period    = 300
     }
   }
+
+  # An account's first cluster makes the role that ECS scales with.
+  depends_on = [aws_ecs_cluster.this]
 }
 
 resource "aws_ecs_cluster_capacity_providers" "this" {

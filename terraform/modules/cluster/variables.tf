@@ -97,3 +97,13 @@ variable "tags" {
   description = "Tags of the instances and their volumes, which the provider's default tags do not reach"
   type        = map(string)
 }
+
+variable "log_retention_days" {
+  description = "How long CloudWatch keeps what the cluster says of its tasks, days"
+  type        = number
+
+  validation {
+    condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731], var.log_retention_days)
+    error_message = "log_retention_days must be one of those that CloudWatch offers, such as 1, 3, 5, 7, 14 or 30."
+  }
+}

@@ -103,6 +103,11 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     noncurrent_version_expiration {
       noncurrent_days = var.noncurrent_days
     }
+
+    # What marks a deletion goes when there is nothing left that it hides.
+    expiration {
+      expired_object_delete_marker = true
+    }
   }
 
   dynamic "rule" {

@@ -201,18 +201,21 @@ resource "aws_cloudwatch_metric_alarm" "sleep" {
 
 # --- one kept warm ---
 
+# Without a schedule, too, the least is set to none once a day: a schedule that was taken away while
+# it kept a task would have left it, and Terraform does not look at what the schedule moves.
+
 resource "aws_appautoscaling_scheduled_action" "warm" {
-  for_each = var.warm == null ? {} : {
-    start = { schedule = var.warm.start, least = 1 }
-    stop  = { schedule = var.warm.stop, least = 0 }
-  }
+  for_each = merge(
+    { stop = { schedule = var.warm == null ? "cron(0 0 * * ? *)" : var.warm.stop, least = 0 } },
+    var.warm == null ? {} : { start = { schedule = var.warm.start, least = 1 } },
+  )
 
   name               = "${var.name}-warm-${each.key}"
   service_namespace  = aws_appautoscaling_target.this.service_namespace
   scalable_dimension = aws_appautoscaling_target.this.scalable_dimension
   resource_id        = aws_appautoscaling_target.this.resource_id
   schedule           = each.value.schedule
-  timezone           = var.warm.timezone
+  timezone           = var.warm == null ? "UTC" : var.warm.timezone
 
   scalable_target_action {
     min_capacity = each.value.least

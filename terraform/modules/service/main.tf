@@ -189,6 +189,9 @@ resource "aws_ecs_task_definition" "this" {
   execution_role_arn       = local.task.executionRoleArn
   container_definitions    = jsonencode(local.task.containerDefinitions)
 
+  # A version that fails is rolled back to the one before, which must be there for that.
+  skip_destroy = true
+
   runtime_platform {
     cpu_architecture        = local.task.runtimePlatform.cpuArchitecture
     operating_system_family = local.task.runtimePlatform.operatingSystemFamily
@@ -245,6 +248,8 @@ resource "aws_service_discovery_private_dns_namespace" "this" {
 
 resource "aws_service_discovery_service" "this" {
   name = "poller"
+  # Tasks that are gone may be registered for a while, and would keep it from being destroyed.
+  force_destroy = true
 
   dns_config {
     namespace_id   = aws_service_discovery_private_dns_namespace.this.id
@@ -262,6 +267,8 @@ resource "aws_ecs_service" "this" {
   cluster         = var.cluster.arn
   task_definition = aws_ecs_task_definition.this.arn
   desired_count   = 0
+  # Protected tasks are no reason to keep what is destroyed.
+  force_delete = true
 
   # Every GPU has a task: a new one can only start where an old one has gone, so none may be
   # demanded to stay and none may be added. The queue keeps what arrives in between.
@@ -323,6 +330,9 @@ resource "aws_ecs_task_definition" "reconcile" {
   task_role_arn            = local.reconcile.taskRoleArn
   execution_role_arn       = local.reconcile.executionRoleArn
   container_definitions    = jsonencode(local.reconcile.containerDefinitions)
+
+  # The schedule runs the one before until it is told of this one.
+  skip_destroy = true
 
   runtime_platform {
     cpu_architecture        = local.reconcile.runtimePlatform.cpuArchitecture

@@ -83,6 +83,7 @@ module "cluster" {
   ami_parameter        = var.ami_parameter
   root_gib             = var.root_gib
   stop_timeout_seconds = var.stop_timeout_seconds
+  log_retention_days   = var.log_retention_days
   tags                 = var.tags
 }
 

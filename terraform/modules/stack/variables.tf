@@ -194,7 +194,7 @@ variable "log_retention_days" {
 variable "instance_types" {
   description = "EC2 types with one NVIDIA GPU each, the preferred one first. All count the same, so they should be alike"
   type        = list(string)
-  default     = ["g5.xlarge", "g6.xlarge", "g4dn.xlarge"]
+  default     = ["g5.xlarge", "g6.xlarge"]
 }
 
 variable "on_demand_base" {
