@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from inference.manifest import MANIFEST, BundleError, Manifest, parse_manifest
+from inference.manifest import MANIFEST, BundleError, Manifest, UnsealedError, parse_manifest
 
 SUFFIXES = frozenset({".json", ".safetensors", ".txt", ".md", ".model"})
 """What a model directory may hold: weights as plain numbers, and text. No pickle, no code."""
@@ -58,7 +58,7 @@ def read_bundle(root: Path) -> Bundle:
     for part, model in manifest.models().items():
         for path in _files_of(root, part, model):
             if path not in manifest.files:
-                raise BundleError(f"{path}: is not in [files]; `poller bundle seal` lists it")
+                raise UnsealedError(f"{path}: is not in [files]")
         _check_weights(root, model, manifest)
         _check_config(root, part, model, manifest)
     return Bundle(root, manifest)
@@ -68,9 +68,12 @@ def read_manifest(root: Path) -> Manifest:
     """Read what `bundle.toml` says, and nothing else.
 
     Raises:
-        BundleError: it is not there, or wrong.
+        BundleError: it is not there, wrong, or lists no files.
     """
-    return parse_manifest(_read_document(root))
+    manifest = parse_manifest(_read_document(root))
+    if not manifest.files:
+        raise UnsealedError(f"{MANIFEST}: has no [files]")
+    return manifest
 
 
 def seal_bundle(root: Path) -> int:
@@ -128,10 +131,10 @@ def _verify(root: Path, path: str, digest: str) -> None:
     full = _inside(root, path)
     _check_suffix(path)
     if not full.is_file():
-        raise BundleError(f"{path}: is missing")
+        raise UnsealedError(f"{path}: is missing")
     found = _digest(full)
     if found != digest:
-        raise BundleError(f"{path}: has sha256 {found[:12]}…, and not {digest[:12]}…")
+        raise UnsealedError(f"{path}: has sha256 {found[:12]}…, and not {digest[:12]}…")
 
 
 def _check_suffix(path: str) -> None:

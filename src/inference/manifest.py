@@ -20,6 +20,10 @@ class BundleError(Exception):
         super().__init__(" ".join(text.split()))  # also where a file's name has line breaks
 
 
+class UnsealedError(BundleError):
+    """`[files]` does not list what is there; sealing, or the right files, would mend it."""
+
+
 def _plain_path(text: str) -> str:
     path = PurePosixPath(text)
     if path.is_absolute() or ".." in path.parts or "\\" in text or not path.parts:

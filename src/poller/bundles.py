@@ -5,6 +5,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from inference.bundle import Bundle, read_bundle, read_manifest
-from inference.manifest import MANIFEST, BundleError
+from inference.manifest import MANIFEST, BundleError, UnsealedError
 from poller.errors import (
     PermanentError,
     RetryableError,
@@ -23,7 +24,7 @@ from poller.errors import (
     UnavailableError,
 )
 from poller.s3 import Objects, open_client
-from poller.workspace import open_workspace
+from poller.workspace import NO_TEMPORARY, open_workspace
 
 BUILTIN = "builtin"
 CACHE = "poller-bundles"
@@ -64,16 +65,37 @@ async def bundle_at(place: str, work_dir: Path | None) -> AsyncIterator[Bundle]:
         BundleError: there is none, or it cannot be used.
         UnavailableError: S3 is away, or the disk is full.
     """
+    async with AsyncExitStack() as stack:
+        try:
+            if place.startswith(_S3):
+                bundle, held = await _obtain(place, _cache(work_dir))
+                stack.enter_context(held)
+            else:
+                bundle = await asyncio.to_thread(read_bundle, Path(place))
+        except UnsealedError as error:
+            raise BundleError(f"{error}: {_remedy(place)}") from error
+        except OSError as error:
+            raise BundleError(f"{error.filename}: {error.strerror}") from error
+        yield bundle
+
+
+def _remedy(place: str) -> str:
     if place.startswith(_S3):
-        bundle, held = await _obtain(place, Path(work_dir or tempfile.gettempdir()) / CACHE)
-        with held:
-            yield bundle
-        return
+        return "seal it where it was made, and upload all of it again"
+    seal = f"`poller bundle seal {shlex.quote(place)}`"
+    return f"if the files are right as they are, run {seal}; if not, copy them again"
+
+
+def _cache(work_dir: Path | None) -> Path:
+    """Where bundles from S3 are kept.
+
+    Raises:
+        BundleError: no directory is named, and the system has none that may be written to.
+    """
     try:
-        bundle = await asyncio.to_thread(read_bundle, Path(place))
-    except OSError as error:
-        raise BundleError(f"{error.filename}: {error.strerror}") from error
-    yield bundle
+        return Path(work_dir or tempfile.gettempdir()) / CACHE
+    except FileNotFoundError as error:
+        raise BundleError(NO_TEMPORARY) from error
 
 
 async def _obtain(address: str, cache: Path) -> tuple[Bundle, IO[str]]:

@@ -11,6 +11,7 @@ from typing import IO
 
 from poller.errors import SettingsError, UnavailableError
 
+NO_TEMPORARY = "no temporary directory can be written to: let TMPDIR name one that can"
 _PREFIX = "video-poller-"
 _LOCK = "lock"
 
@@ -50,7 +51,10 @@ def open_workspace(parent: Path | None) -> Iterator[Workspace]:
     """
     if parent is not None and not parent.is_dir():
         raise SettingsError([f"POLLER_WORK_DIR={parent}: there is no such directory"])
-    base = parent or Path(tempfile.gettempdir())
+    try:
+        base = parent or Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise SettingsError([NO_TEMPORARY]) from error
     try:
         root, lock = _make_owned(base)
     except OSError as error:

@@ -20,6 +20,7 @@ from tests.running import running
 from inference.events import PIPELINE
 from poller.cli.follow import follow
 from poller.cli.submit import wait
+from poller.cli.tables import details
 from poller.local.resources import Clients
 from poller.postgres.migrations import pending
 from poller.postgres.pool import connect
@@ -433,6 +434,31 @@ async def test_status_finds_a_video_by_any_name(
     assert "1:05.250" in table.stdout
 
 
+async def test_status_says_who_was_there(
+    settings_env: dict[str, str],
+    database: "asyncpg.Connection[asyncpg.Record]",
+    database_url: str,
+) -> None:
+    """The same of the rows of `timeline` as of the analysis that `submit --wait` shows."""
+    await store_video(database, "one.mp4", "done", "84")
+    analysis_id = await database.fetchval(
+        "INSERT INTO events (analysis_id, lease_token, seq, event_type, start_ms, end_ms, track_id,"
+        " score, gender, gender_score, age, age_group)"
+        " SELECT analysis_id, 1, 1, 'person', 0, 9000, 7, 0.9, 'female', 0.75, 31.6, 'middle'"
+        " FROM done_analyses RETURNING analysis_id"
+    )
+
+    shown = run_poller(settings_env, "status", "84")
+    connection = await connect(database_url)
+    events = await Reports(connection).read_events(analysis_id)
+    await connection.close()
+
+    who = "track 7, female 75%, age 32 (middle)"
+    assert who in shown.stdout
+    assert "None" not in shown.stdout
+    assert [", ".join(details(event)) for event in events] == [who, ""]
+
+
 async def test_status_says_that_uploads_share_an_id(
     settings_env: dict[str, str], database: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
@@ -464,3 +490,38 @@ async def wait_for(
     return await asyncio.to_thread(
         run_poller, environment, "submit", "--wait", "--timeout", "60", *arguments
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "prefix"),
+    [
+        (["bundle", "check", "s3://b/people"], ""),
+        (["bundle", "try", "s3://b/people", __file__], ""),
+        (["search", "--image", __file__], "POLLER_MODEL=s3://b/people: "),
+    ],
+    ids=["check", "try", "search"],
+)
+def test_a_bundle_in_s3_needs_a_directory(arguments: list[str], prefix: str) -> None:
+    """Where no temporary one can be written to: one line that says what to set, exit 2."""
+    script = (
+        "import sys, tempfile; tempfile._candidate_tempdir_list = lambda: ['/proc'];"
+        "sys.modules['dill'] = None;"  # where it happens to be there, torch loads it, and it fails
+        "from poller.__main__ import main; sys.argv[0] = 'poller'; main()"
+    )
+
+    refused = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+        env={
+            "PYTHONPATH": str(Path("src").resolve()),
+            "POLLER_MODEL": "s3://b/people",
+            "POLLER_DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none",
+        },
+    )
+
+    line = "no temporary directory can be written to: let TMPDIR name one that can"
+    assert refused.stderr == f"poller: {prefix}{line}\n"
+    assert refused.returncode == 2

@@ -122,6 +122,26 @@ async def test_a_moment_finds_others(
     assert within == [("asked", 60), ("asked", 0), ("asked", 30)]
 
 
+async def test_the_video_itself_is_left_out_and_told_so(
+    database: Database, settings_env: dict[str, str], tmp_path: Path
+) -> None:
+    """Also where that is why nothing is found; what to add to the command finds it."""
+    await store(database, tmp_path, "my shop", {0: view(1), 30: view(2)})
+    asked = ("search", "--video", "my shop", "--at", "0:00")
+
+    alone = run_poller(settings_env, *asked)
+    told = "my shop itself is left out; `--in 'my shop'` looks in it alone\n"
+    within = run_poller(settings_env, *asked, "--in", "my shop")
+    await store(database, tmp_path, "other", {7: view(1, 0.05)})
+    beside = run_poller(settings_env, *asked)
+
+    assert (alone.returncode, within.returncode, beside.returncode) == (1, 0, 0)
+    assert alone.stdout.endswith(told)
+    assert beside.stdout.endswith(told)
+    assert "s3://shop/my shop" in within.stdout
+    assert "left out" not in within.stdout
+
+
 async def test_neighbours_in_time_are_one_moment(
     database: Database, settings_env: dict[str, str], tmp_path: Path
 ) -> None:

@@ -508,6 +508,7 @@ def test_the_command_says_what_is_in_a_bundle(tmp_path: Path) -> None:
     assert bad.stdout == ""
     assert bad.stderr.count("\n") == 1
     assert "age/model.safetensors: has sha256" in bad.stderr
+    assert f"poller bundle seal {tmp_path}`" in bad.stderr
 
 
 async def test_a_detector_that_is_made_for_larger_frames(
@@ -530,4 +531,32 @@ async def test_a_detector_that_is_made_for_larger_frames(
     assert "frames have 256 pixels" in small
     assert "the detector is made for 512; set frame_side = 512" in small
     assert "persons are missed" not in large
-    assert "frame side 512, made for 512" in large
+    assert "frames have up to 512 pixels on the longer side (frame_side), made for 512" in large
+
+
+@pytest.mark.parametrize(
+    ("fps", "pause_ms", "said"),
+    [
+        (2.5, 400, "looks at 2.5 frames a second at most, about 400 ms from one to the next"),
+        (None, None, "looks at each frame that is analysed (detector.fps is not set)"),
+    ],
+)
+async def test_how_often_the_detector_looks_is_said(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    fps: float | None,
+    pause_ms: int | None,
+    said: str,
+) -> None:
+    """In its one line, with the names of what changes it, and as numbers for scripts."""
+    write_detector(tmp_path / "detector", "yolos")
+    write_bundle(tmp_path, DETECTOR + ("" if fps is None else f"fps = {fps}\n"))
+
+    await check(str(tmp_path), "cpu", as_json=False)
+    _, line, _ = capsys.readouterr().out.split("\n", 2)
+    await check(str(tmp_path), "cpu", as_json=True)
+    part = json.loads(capsys.readouterr().out)["parts"]["detector"]
+
+    assert said in line
+    assert "frames have up to 256 pixels on the longer side (frame_side)" in line
+    assert (part["fps"], part["pause_ms"], part["frame_side"]) == (fps, pause_ms, 256)

@@ -1,6 +1,7 @@
 """Models whose answers are known, over a real video, from the decoder to the persons."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from inference.bundle import Bundle
 from inference.errors import DecodersUnavailableError
 from inference.forkserver import ForkServer
 from inference.models.loaded import Models
+from inference.samples import write_video
 from poller.cli.trial import trial
 from poller.errors import PermanentError, SettingsError
 
@@ -49,6 +51,37 @@ def test_persons_of_a_video_are_found(tmp_path: Path, bundle: Bundle) -> None:
     assert (red["age_group"], blue["age_group"]) == ("middle", "old")
     tracks = [(each["track_id"], each["model"], each["numbers"]) for each in found["embeddings"]]
     assert tracks == [(1, "people-1", 24), (2, "people-1", 24)]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "frames", "said"),
+    [
+        (("threshold = 0.5", "threshold = 1.0"), 9, "the surest score was 1.00, threshold is 1"),
+        (("threshold = 0.5", "threshold = 0.5"), 1, "the surest score was 1.00, but of nobody in"),
+        (("threshold = 0.5", "threshold = 0.5"), 0, "no score reached 0.1 (tracker.low); thresh"),
+    ],
+    ids=["unsure", "once", "nobody"],
+)
+async def test_that_nobody_is_found_is_explained(
+    tmp_path: Path,
+    bundle: Bundle,
+    capsys: pytest.CaptureFixture[str],
+    manifest: tuple[str, str],
+    frames: int,
+    said: str,
+) -> None:
+    """By the surest score that there was, in one line."""
+    path = bundle.root / "bundle.toml"
+    path.write_text(path.read_text().replace(*manifest))
+    pictures = enumerate([paint((RED, (1, 2, 3, 6)))] * frames + [paint()] * (10 - frames))
+    write_video(tmp_path / "red.mp4", pictures, time_base=Fraction(1, 10), fps=Fraction(10))
+
+    await trial(str(bundle.root), tmp_path / "red.mp4", "cpu", 10, as_json=False)
+
+    shown = capsys.readouterr().out
+    assert shown.startswith("0 persons in 10 frames: ")
+    assert said in shown
+    assert shown.count("\n") == 1
 
 
 def test_frames_of_several_videos_may_be_seen_at_once(bundle: Bundle) -> None:

@@ -8,6 +8,7 @@ import pytest
 from tests.factories_bundle import EMBEDDER, write_bundle, write_embedder
 
 from inference.bundle import Bundle, read_bundle
+from inference.manifest import BundleError
 from poller import bundles
 from poller.bundles import CACHE, KEPT, bundle_at, obtained_bundle
 from poller.cli.bundle import check
@@ -199,3 +200,38 @@ async def test_a_bundle_in_s3_is_checked(
     with pytest.raises(SettingsError, match=r"object_missing: s3://.*/nothing/bundle\.toml"):
         await check(address.replace("/people", "/nothing"), "cpu", as_json=True)
     assert json.loads(capsys.readouterr().out)["loads"] is False
+
+
+@pytest.mark.parametrize("place", ["directory", "s3"])
+async def test_a_bundle_that_was_never_sealed(
+    address: str, clients: Clients, bucket: str, tmp_path: Path, place: str
+) -> None:
+    """Of a directory the whole command that seals it; of one in S3, where that is to be done."""
+    manifest = tmp_path / "made" / "bundle.toml"
+    manifest.write_text(manifest.read_text().partition("[files]")[0])
+    key = "people/bundle.toml"
+    await clients.s3.put_object(Bucket=bucket, Key=key, Body=manifest.read_bytes())
+    asked, remedy = {
+        "directory": (str(tmp_path / "made"), f"run `poller bundle seal {tmp_path / 'made'}`; if"),
+        "s3": (address, "seal it where it was made, and upload all of it again"),
+    }[place]
+
+    with pytest.raises(SettingsError) as refused:
+        async with obtained_bundle(asked, tmp_path):
+            pass
+
+    (line,) = refused.value.lines
+    assert f"POLLER_MODEL={asked}: bundle.toml: has no [files]: " in line
+    assert remedy in line
+
+
+async def test_other_bytes_in_s3_than_were_sealed(
+    address: str, clients: Clients, bucket: str, tmp_path: Path
+) -> None:
+    """The remedy is not a command for a directory that is gone by then."""
+    key = "people/embedder/model.safetensors"
+    await clients.s3.put_object(Bucket=bucket, Key=key, Body=b"other")
+
+    with pytest.raises(BundleError, match=r"has sha256 .*: seal it where it was made, and upload"):
+        async with bundle_at(address, tmp_path):
+            pass

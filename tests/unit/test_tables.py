@@ -57,6 +57,11 @@ def test_every_bar_has_the_same_width(times: list[int]) -> None:
             "track 3, female 97%, age 42 (middle), action sits",
         ),
         ({"track_id": 4, "age": 12.0, "age_group": "young"}, "track 4, age 12 (young)"),
+        (
+            {"attributes": {"turned": {"value": "left [b]", "score": 0.8}, "cm": {"value": 172.5}}},
+            "turned left [b] 80%, cm 172.5",
+        ),
+        ({"gender": "male", "attributes": {"action": {"value": None}}}, "male"),
     ],
 )
 def test_a_timeline_says_who_it_was(known: dict[str, object], said: str) -> None:

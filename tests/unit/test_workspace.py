@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -118,6 +119,16 @@ def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
     assert refused.value.lines == [f"POLLER_WORK_DIR={tmp_path}/typo: there is no such directory"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_temporary_directory_can_be_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the root is read-only: one line that says what to set."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/proc"])
+
+    line = "no temporary directory can be written to: let TMPDIR name one that can"
+    with pytest.raises(SettingsError, match=line), open_workspace(None):
+        pass
 
 
 def test_processes_that_start_together_leave_each_other_alone(tmp_path: Path) -> None:

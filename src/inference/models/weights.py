@@ -47,7 +47,10 @@ def load_model(bundle: Bundle, part: str, model: str, loader: Any, device: torch
     """
     size, free = bundle.size_bytes(model), free_bytes(device)
     if size > free:
-        raise BundleError(f"{part}: its weights are {size} bytes, {device} has {free} left")
+        raise BundleError(
+            f"{part}: its weights are {size} bytes, {device} has {free} left:"
+            " take a smaller model, or give more memory"
+        )
     try:
         loaded, told = loader.from_pretrained(
             bundle.directory(model),

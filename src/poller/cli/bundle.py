@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -46,9 +46,9 @@ async def check(place: str, device: str, *, as_json: bool) -> None:
     size = ByteSize(report["size_bytes"]).human_readable()
     console.print(f"{report['title']}: {report['files']} files verified, {size} of weights")
     for name, part in report["parts"].items():
-        said = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in part.items())
+        words = _detector_words(part) if name == "detector" else _words(part)
         console.print(f"[green]✓[/] {name}: ", end="")
-        console.print(said, markup=False)
+        console.print(", ".join(words), markup=False)
     detector = report["parts"].get("detector")
     if detector and detector["frame_side"] < min(detector["made_for"], MAX_FRAME_SIDE):
         console.print(
@@ -56,6 +56,24 @@ async def check(place: str, device: str, *, as_json: bool) -> None:
             f" on the longer side, the detector is made for {detector['made_for']};"
             f" set frame_side = {min(detector['made_for'], MAX_FRAME_SIDE)}"
         )
+
+
+def _words(part: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"{key.replace('_', ' ')} {value}" for key, value in part.items())
+
+
+def _detector_words(part: Mapping[str, Any]) -> Iterator[str]:
+    """Also how often it looks and how large the frames are, by the names that change that."""
+    fps, side = part["fps"], part["frame_side"]
+    told = {"fps", "pause_ms", "frame_side", "made_for"}
+    yield from _words({key: value for key, value in part.items() if key not in told})
+    if fps is None:
+        yield "looks at each frame that is analysed (detector.fps is not set)"
+    else:
+        pause = f"about {part['pause_ms']} ms from one to the next"
+        yield f"looks at {fps:g} frames a second at most, {pause} (detector.fps)"
+    yield f"frames have up to {side} pixels on the longer side (frame_side)"
+    yield f"made for {part['made_for']}"
 
 
 def pick_device(name: str) -> torch.device:
@@ -102,6 +120,8 @@ def _try_parts(bundle: Bundle, models: Models, frame: torch.Tensor) -> dict[str,
             "persons_are": " or ".join(said.detector.labels),
             "threshold": said.detector.threshold,
             "found": len(found.scores),
+            "fps": said.detector.fps,
+            "pause_ms": None if said.detector.fps is None else round(1000 / said.detector.fps),
             "frame_side": said.frame_side,
             "made_for": detector.prepare.side(*frame.shape[1:]),
             "ms": ms,

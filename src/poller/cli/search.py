@@ -1,6 +1,7 @@
 """`poller search`."""
 
 import json
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -76,7 +77,8 @@ async def search(wanted: Wanted, *, as_json: bool) -> int:
         )
     if isinstance(wanted.asked, Moment) and not within and not as_json:
         video = wanted.asked.video
-        console.print(f"{video} itself is left out; `--in {video}` looks in it alone", style="dim")
+        line = f"{video} itself is left out; `--in {shlex.quote(video)}` looks in it alone"
+        console.print(line, style="dim", soft_wrap=True, markup=False)
     return 0 if moments else 1
 
 

@@ -1,6 +1,6 @@
 """How results look on a terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -75,23 +75,30 @@ def timeline(title: str, events: Sequence[Row]) -> Table:
         table.add_row(
             *(clock(event["start_ms"]), clock(event["end_ms"]), event["event_type"]),
             bar(event["start_ms"], event["end_ms"], whole_ms),
-            *(score, ", ".join(_details(event))),
+            *(score, Text(", ".join(details(event)))),
         )
     return table
 
 
-def _details(event: Row) -> list[str]:
+def details(event: Row) -> Iterator[str]:
     """Who it was, as far as that was seen, and what else is known of it."""
-    details = []
     if event["track_id"] is not None:
-        details.append(f"track {event['track_id']}")
+        yield f"track {event['track_id']}"
     if event["gender"] is not None:
-        sure = event["gender_score"]
-        details.append(event["gender"] + ("" if sure is None else f" {sure:.0%}"))
+        yield _sure(event["gender"], event["gender_score"])
     if event["age"] is not None:
         group = event["age_group"]
-        details.append(f"age {event['age']:.0f}" + (f" ({group})" if group else ""))
-    return details + [f"{name} {value}" for name, value in event["attributes"].items()]
+        yield f"age {event['age']:.0f}" + (f" ({group})" if group else "")
+    for name, value in event["attributes"].items():
+        # Of a person, what is read off it has a value and perhaps its score.
+        known = value if isinstance(value, Mapping) else {"value": value}
+        if known.get("value") is not None:
+            yield f"{name} {_sure(known['value'], known.get('score'))}"
+
+
+def _sure(value: object, score: float | None) -> str:
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    return shown if score is None else f"{shown} {score:.0%}"
 
 
 def neighbours(title: str, rows: Sequence[Row], names: Mapping[int, str]) -> Table:

@@ -3,9 +3,8 @@
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,8 @@ class _Outcome:
     frames: int = 0
     crowded: int = 0
     invalid: int = 0
+    surest: float | None = None
+    """Score of a person in any frame; below `tracker.low` none is told."""
     events: list[Event] = field(default_factory=list)
     embeddings: list[Embedding] = field(default_factory=list)
 
@@ -69,9 +70,9 @@ async def trial(place: str, video: Path, device: str, fps: float, *, as_json: bo
     except DecodersUnavailableError as error:
         raise SettingsError([f"decoders cannot be started: {error}"]) from error
     if as_json:
-        sys.stdout.write(json.dumps(_document(outcome), indent=2) + "\n")
+        sys.stdout.write(json.dumps(_document(outcome, said), indent=2) + "\n")
     else:
-        _show(outcome)
+        _show(outcome, said)
     return 0
 
 
@@ -100,6 +101,8 @@ async def _run(
                 outcome.frames += len(sights)
                 outcome.invalid += int(counts.invalid.sum())
                 outcome.crowded += int(counts.crowded.sum())
+                scores = [*counts.scores.tolist(), *filter(None, [outcome.surest])]
+                outcome.surest = max(scores, default=None)
                 decoding.release(part)
             end_ms = 0.0 if decoding.finished is None else decoding.finished.end_ms
     outcome.events, outcome.embeddings = persons.finish(end_ms)
@@ -111,9 +114,11 @@ def _look(models: Models, batch: FrameBatch) -> list[Sight]:
     return models.look(list(frames))
 
 
-def _document(outcome: _Outcome) -> dict[str, Any]:
+def _document(outcome: _Outcome, said: Manifest) -> dict[str, Any]:
     return {
         "frames": outcome.frames,
+        "surest_score": outcome.surest,
+        "threshold": _detector(said).threshold,
         "crowded": outcome.crowded,
         "invalid": outcome.invalid,
         "persons": [
@@ -132,22 +137,25 @@ def _document(outcome: _Outcome) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _show(outcome: _Outcome) -> None:
+def _show(outcome: _Outcome, said: Manifest) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{len(outcome.events)} persons in {outcome.frames} frames")
+    why = "" if outcome.events else f": {_nobody(outcome, said)}"
+    console.print(f"{len(outcome.events)} persons in {outcome.frames} frames{why}")
     for event in outcome.events:
-        console.print(", ".join(_words(event)), markup=False)
+        times = f"{tables.clock(event.start_ms)} to {tables.clock(event.end_ms)}"
+        words = [*tables.details(asdict(event)), f"score {event.score:.2f}"]
+        console.print(f"  {times}: {', '.join(words)}", markup=False)
     if outcome.crowded:
         console.print(f"{outcome.crowded} detections were beyond what one frame may hold")
     if outcome.invalid:
         console.print(f"{outcome.invalid} times a model gave what is no number")
 
 
-def _words(event: Event) -> Iterator[str]:
-    yield f"  {tables.clock(event.start_ms)} to {tables.clock(event.end_ms)}: {event.track_id}"
-    if event.gender is not None:
-        yield f"{event.gender} ({event.gender_score:.2f})"
-    if event.age is not None:
-        yield f"about {event.age:.0f} years"
-    yield from (f"{name} {value}" for name, value in event.attributes.items())
-    yield f"score {event.score:.2f}"
+def _nobody(outcome: _Outcome, said: Manifest) -> str:
+    """Why there is nobody: what the surest score was, and what it would have had to be."""
+    threshold, surest = _detector(said).threshold, outcome.surest
+    if surest is None:
+        return f"no score reached {said.tracking.low:g} (tracker.low); threshold is {threshold:g}"
+    if surest < threshold:
+        return f"the surest score was {surest:.2f}, threshold is {threshold:g}"
+    return f"the surest score was {surest:.2f}, but of nobody in two frames"
