@@ -22,7 +22,7 @@ a fault may begin with, it is less than what a video may go without progress.
 """
 _PASSED_ON = frozenset({"PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR"})
 _TRACEBACK = "Traceback (most recent call last):\n"
-_REFUSED = "inference.manifest.BundleError: "
+_REFUSED = ("inference.manifest.BundleError: ", "inference.manifest.UnsealedError: ")
 _PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "PYTORCH_", "TORCH_", "OMP_", "MKL_")
 
 
@@ -138,8 +138,9 @@ def _why_no_start(stderr: IO[bytes]) -> DeviceFaultError:
     if not found:
         return DeviceFaultError(f"it does not start: {read_tail(stderr)}")
     message = " ".join(dropwhile(lambda line: line.startswith(" "), trace.splitlines()))
-    if message.startswith(_REFUSED):
-        return ModelRefusedError(message.removeprefix(_REFUSED))
+    for kind in _REFUSED:
+        if message.startswith(kind):
+            return ModelRefusedError(message.removeprefix(kind))
     return DeviceFaultError(f"it does not start: {message.removeprefix('RuntimeError: ')}")
 
 

@@ -61,37 +61,43 @@ class Detector:
         with torch.inference_mode():
             brought = [frame.to(self.device) for frame in frames]
             outputs = in_batches(brought, self.batch_size, self.prepare.each, self._run)
-            return [self._read(logits, boxes, floor) for logits, boxes in outputs]
+            return [_read(scores, boxes, finite, floor) for scores, boxes, finite in outputs]
 
-    def _run(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+    def _run(self, batch: Tensor) -> tuple[Tensor, ...]:
+        """Scores [N, queries], corners [N, queries, 4], and 1 where they are numbers, else 0.
+
+        All of a batch at once, and on its device: of its classes, only what is asked leaves it.
+        """
         output = self.network(pixel_values=batch)
-        return output.logits, output.pred_boxes
-
-    def _read(self, logits: Tensor, boxes: Tensor, floor: float) -> Detections:
-        """Read one frame: logits [queries, classes], boxes [queries, 4], centre and size."""
-        finite = torch.isfinite(logits).all(1) & torch.isfinite(boxes).all(1)
-        scores = self._scores(logits[finite])
-        corners = _corners(boxes[finite])
-        wanted = (scores >= floor) & (scores > 0)
-        flat = wanted & ((corners[:, 2] <= corners[:, 0]) | (corners[:, 3] <= corners[:, 1]))
-        scores, corners = scores[wanted & ~flat], corners[wanted & ~flat]
-        order = torch.argsort(scores, descending=True, stable=True)
-        kept = order[:MAX_PERSONS]
-        return Detections(
-            boxes=corners[kept].double().numpy(),
-            scores=scores[kept].double().numpy(),
-            invalid=int((~finite).sum()) + int(flat.sum()),
-            crowded=len(order) - len(kept),
-        )
+        logits, boxes = output.logits, output.pred_boxes
+        finite = torch.isfinite(logits).all(-1) & torch.isfinite(boxes).all(-1)
+        return self._scores(logits), _corners(boxes), finite
 
     def _scores(self, logits: Tensor) -> Tensor:
         """How sure each query is of a person; 0 where another class is likelier."""
-        wanted = logits.new_zeros(logits.shape[1], dtype=torch.bool)
-        wanted[sorted(self.labels)] = True
         if self.by_sigmoid:
-            return logits[:, wanted].sigmoid().amax(1)
-        scores, best = logits.softmax(-1)[:, :-1].max(-1)
+            return logits[..., sorted(self.labels)].sigmoid().amax(-1)
+        wanted = logits.new_zeros(logits.shape[-1], dtype=torch.bool)
+        wanted[sorted(self.labels)] = True
+        scores, best = logits.softmax(-1)[..., :-1].max(-1)
         return scores * wanted[best]
+
+
+def _read(scores: Tensor, corners: Tensor, finite: Tensor, floor: float) -> Detections:
+    """Read one frame: scores [queries], corners [queries, 4], finite [queries] of 0 and 1."""
+    finite = finite > 0
+    scores, corners = scores[finite], corners[finite]
+    wanted = (scores >= floor) & (scores > 0)
+    flat = wanted & ((corners[:, 2] <= corners[:, 0]) | (corners[:, 3] <= corners[:, 1]))
+    scores, corners = scores[wanted & ~flat], corners[wanted & ~flat]
+    order = torch.argsort(scores, descending=True, stable=True)
+    kept = order[:MAX_PERSONS]
+    return Detections(
+        boxes=corners[kept].double().numpy(),
+        scores=scores[kept].double().numpy(),
+        invalid=int((~finite).sum()) + int(flat.sum()),
+        crowded=len(order) - len(kept),
+    )
 
 
 def _corners(boxes: Tensor) -> Tensor:
