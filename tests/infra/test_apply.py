@@ -172,8 +172,11 @@ def test_each_zone_has_the_endpoints(applied: Applied) -> None:
 @pytest.mark.parametrize(
     ("applied", "numbers"),
     [
-        ("dev", ("db.t4g.medium", False, 1, False, True, {True}, 2, 0, 15, set())),
-        ("prod", ("db.m7g.large", True, 14, True, False, {False}, 20, 1, 30, {"UTC"})),
+        ("dev", ("db.t4g.medium", False, 1, False, True, {True}, 2, 0, 15, {("UTC", 0)})),
+        (
+            "prod",
+            ("db.m7g.large", True, 14, True, False, {False}, 20, 1, 30, {("UTC", 1), ("UTC", 0)}),
+        ),
     ],
     indirect=["applied"],
 )
@@ -198,7 +201,7 @@ def test_what_an_environment_is_for(applied: Applied, numbers: tuple[object, ...
         group["max_size"],
         instances["on_demand_base_capacity"],
         alarm["evaluation_periods"],
-        {action["timezone"] for action in scheduled},
+        {(v["timezone"], int(v["scalable_target_action"][0]["min_capacity"])) for v in scheduled},
     ) == numbers
 
 
