@@ -110,12 +110,14 @@ def test_the_runbooks_message_starts_a_failed_video_over() -> None:
     assert is_redriven(json.loads(attributes))
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/reference.md", "docs/runbook.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/bundles.md", "docs/reference.md", "docs/runbook.md"]
+)
 def test_every_command_can_be_typed(name: str) -> None:
     """With these arguments and options; a name alone is no command to type."""
     text = (ROOT / name).read_text("utf-8")
-    lines = re.findall(r"^(?:\.venv/bin/)?poller (.+)$", text, re.MULTILINE)
-    lines += re.findall(r"`poller ([^` ]+ [^`]+)`", text)
+    lines = re.findall(r"^(?:POLLER_\w+=\S+ |\.venv/bin/)?poller (.+)$", text, re.MULTILINE)
+    lines += re.findall(r"`(?:POLLER_\w+=\S+ )?poller ([^` ]+ [^`]+)`", text)
     group = get_command(app)
     assert isinstance(group, TyperGroup)
 
