@@ -22,11 +22,15 @@ from tests.factories_bundle import (
 
 from inference.bundle import Bundle
 from inference.manifest import BundleError
+from inference.models.batches import BatchSize
+from inference.models.embedder import Embedder
 from inference.models.text import TextTower
 from inference.samples import paint_scene, write_video
-from poller.cli.likeness import Moment
+from inference.still import read_picture
+from poller.cli.likeness import Moment, find_likeness
 from poller.cli.search import Wanted, search
 from poller.errors import SettingsError
+from poller.postgres.reports import Reports
 
 # One worker pays for the import of transformers.
 pytestmark = pytest.mark.xdist_group("bundles")
@@ -159,6 +163,28 @@ async def test_a_search_reads_the_vectors_of_the_bundle_alone(
     assert [second for _, second, _ in within] == [40, 0]
     assert {name for name, *_ in picture} == {"red", "like", "unlike"}
     assert [name for name, *_ in builtin] == ["built-in"]
+
+
+async def test_a_picture_is_read_as_large_as_the_frames_are(
+    database: "asyncpg.Connection[asyncpg.Record]", tmp_path: Path
+) -> None:
+    """Else the model would compare what it saw sharp with what it sees blurred."""
+    _, bundle = make(tmp_path / "bundle", "clip")
+    large = Bundle(bundle.root, bundle.manifest.model_copy(update={"frame_side": 640}))
+    noise = np.random.default_rng(1).integers(0, 256, (360, 640, 3), np.uint8)
+    write_video(tmp_path / "seen.mp4", enumerate([noise] * 2), options={"crf": "0"})
+    assert bundle.manifest.embedder is not None
+    embedder = Embedder.load(bundle, bundle.manifest.embedder, CPU, batch_size=BatchSize(1))
+
+    like = await find_likeness(Reports(database), tmp_path / "seen.mp4", large)
+
+    sharp, blurred = (
+        embedder.embed([read_picture(tmp_path / "seen.mp4", side)])[0] for side in (640, 256)
+    )
+    assert sharp is not None
+    assert blurred is not None
+    np.testing.assert_allclose(json.loads(like.vector), sharp, atol=1e-6)
+    assert float(sharp @ blurred) < 0.9999
 
 
 async def test_what_a_bundle_cannot_look_for(

@@ -42,6 +42,8 @@ def test_it_says_waits_hours_dollars_and_limits() -> None:
             ["Too little"],
         ),
         (["constant", "--per-hour", "30"], ["Nothing is short."], ["Too little", "and"]),
+        # More than four tasks can do in the rush, which the others wait for long enough.
+        (["--per-hour", "120", "--acceptable-wait", "1800"], ["Nothing is short."], ["Too little"]),
     ],
 )
 def test_it_says_what_is_short(options: list[str], said: list[str], unsaid: list[str]) -> None:

@@ -223,14 +223,14 @@ def _show(title: str, samples: list[Sample], summary: Summary) -> None:
 
 def verdict(summary: Summary, limits: list[Limit]) -> str:
     """What keeps videos waiting longer than is acceptable, a line for each thing."""
-    short = [limit for limit in limits if limit.share > 1]
+    late = 1 - summary.in_time
+    short = [x for x in limits if x.share > 1 and (late > _LATE or not x.is_simulated)]
     if short:
         return "\n".join(
             f"Too little: {limit.name}: {limit.used:,.0f} needed, {limit.most:,.0f} there;"
             f" {limit.advice}."
             for limit in short
         )
-    late = 1 - summary.in_time
     if late <= _LATE:
         return "Nothing is short."
     return (

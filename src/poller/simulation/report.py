@@ -58,6 +58,8 @@ class Limit:
     most: float
     used: float
     advice: str
+    is_simulated: bool = False
+    """The run had no more of it, so that its waits show whether that was too little."""
 
     @property
     def share(self) -> float:
@@ -110,12 +112,19 @@ def find_limits(
     grown = machines.max_step * rush / policy.period_seconds
     connections = machines.slots + 3
     found = [
-        Limit("tasks, by `max_tasks`", policy.terms.max_tasks, tasks, "raise max_tasks"),
+        Limit(
+            "tasks, by `max_tasks`",
+            policy.terms.max_tasks,
+            tasks,
+            "raise max_tasks",
+            is_simulated=True,
+        ),
         Limit(
             "instances started meanwhile",
             grown,
             tasks,
             "keep tasks warm before the rush, or let videos wait longer",
+            is_simulated=True,
         ),
         Limit(
             "connections of Postgres",
