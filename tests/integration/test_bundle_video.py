@@ -54,11 +54,11 @@ def test_persons_of_a_video_are_found(tmp_path: Path, bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize(
-    ("manifest", "frames", "said"),
+    ("threshold", "frames", "said"),
     [
-        (("threshold = 0.5", "threshold = 1.0"), 9, "the surest score was 1.00, threshold is 1"),
-        (("threshold = 0.5", "threshold = 0.5"), 1, "the surest score was 1.00, but of nobody in"),
-        (("threshold = 0.5", "threshold = 0.5"), 0, "no score reached 0.1 (tracker.low); thresh"),
+        (1.0, 9, "the surest score was 1.00, threshold is 1"),
+        (0.5, 1, "the surest score was 1.00, but of nobody in two frames"),
+        (0.5, 0, "no score reached 0.1 (tracker.low); threshold is 0.5"),
     ],
     ids=["unsure", "once", "nobody"],
 )
@@ -66,13 +66,13 @@ async def test_that_nobody_is_found_is_explained(
     tmp_path: Path,
     bundle: Bundle,
     capsys: pytest.CaptureFixture[str],
-    manifest: tuple[str, str],
+    threshold: float,
     frames: int,
     said: str,
 ) -> None:
     """By the surest score that there was, in one line."""
     path = bundle.root / "bundle.toml"
-    path.write_text(path.read_text().replace(*manifest))
+    path.write_text(path.read_text().replace("threshold = 0.5", f"threshold = {threshold}"))
     pictures = enumerate([paint((RED, (1, 2, 3, 6)))] * frames + [paint()] * (10 - frames))
     write_video(tmp_path / "red.mp4", pictures, time_base=Fraction(1, 10), fps=Fraction(10))
 

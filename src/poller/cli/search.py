@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import UUID
 
 from rich.console import Console
+from rich.text import Text
 
 from poller.bundles import obtained_bundle
 from poller.cli import tables
@@ -76,10 +77,13 @@ async def search(wanted: Wanted, *, as_json: bool) -> int:
             f"nothing that {like.model} described fits; `poller status` says what there is"
         )
     if isinstance(wanted.asked, Moment) and not within and not as_json:
-        video = wanted.asked.video
-        line = f"{video} itself is left out; `--in {shlex.quote(video)}` looks in it alone"
-        console.print(line, style="dim", soft_wrap=True, markup=False)
+        console.print(_left_out(wanted.asked.video), soft_wrap=True)
     return 0 if moments else 1
+
+
+def _left_out(video: str) -> Text:
+    line = f"{video} itself is left out; `--in {shlex.quote(video)}` looks in it alone"
+    return Text(line, style="dim")
 
 
 def spread(rows: Iterable[Row]) -> list[Row]:
