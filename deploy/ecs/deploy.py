@@ -227,13 +227,6 @@ def is_analysed(environment: Environment, stack: Mapping[str, Any], key: str, si
     return False
 
 
-def count_messages(environment: Environment, stack: Mapping[str, Any]) -> int:
-    """How many wait in the queue or are in work, about."""
-    asked = ("sqs", "get-queue-attributes", "--queue-url", stack["queue_url"], "--attribute-names")
-    names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
-    return sum(map(int, aws(environment, *asked, *names)["Attributes"].values()))
-
-
 def deploy(tool: str, environment: Environment, options: argparse.Namespace) -> None:
     """Do all that the module's docstring says, in its order; nothing speaks against it."""
     revision = call("git", "-C", str(ROOT), "rev-parse", "HEAD")
@@ -261,10 +254,9 @@ def deploy(tool: str, environment: Environment, options: argparse.Namespace) -> 
         since = int(time.time()) - 60
         key = smoke(tool, environment, stack, image)
         say(f"wait until s3://{stack['raw_bucket']}/{key} is analysed")
-        before = count_messages(environment, stack)
         wait_until(
             lambda: is_analysed(environment, stack, key, since),
-            f"no result (when it was uploaded, {before} messages waited or were in work)",
+            "no result (in a deep queue the video waits its turn; `poller status` counts)",
             **wait,
         )
     say("done")

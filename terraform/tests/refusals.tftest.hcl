@@ -508,6 +508,17 @@ run "disk_without_room_for_the_image" {
   expect_failures = [var.root_gib]
 }
 
+run "cluster_log_for_eight_days" {
+  command = plan
+  variables {
+    log_retention_days = 8
+  }
+  module {
+    source = "./modules/cluster"
+  }
+  expect_failures = [var.log_retention_days]
+}
+
 run "stop_longer_than_spot" {
   command = plan
   variables {
