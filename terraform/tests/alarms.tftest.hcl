@@ -43,10 +43,11 @@ run "alarms" {
       age         = ["GreaterThanOrEqualToThreshold", 21600, 5, 5, 60]
       duplicates  = ["GreaterThanThreshold", 3, 1, 1, 3600]
       capacity    = ["GreaterThanThreshold", 100, 15, 15, 60]
+      idle        = ["LessThanThreshold", 100, 60, 60, 60]
       no-progress = ["GreaterThanOrEqualToThreshold", 1, 12, 12, 300]
       reconcile   = ["GreaterThanOrEqualToThreshold", 1, 1, 1, 300]
     }
-    error_message = "A dead letter, a deep queue, an old message, many duplicates, no capacity, no progress, no reconcile."
+    error_message = "A dead letter, a deep queue, an old message, many duplicates, no capacity, idle instances, no progress, no reconcile."
   }
 
   assert {
@@ -58,6 +59,7 @@ run "alarms" {
       age         = "age + 0"
       duplicates  = "IF(duplicates < 10, 0, duplicates / IF(FILL(stored, 0) < 1, 1, FILL(stored, 0)))"
       capacity    = "reservation + 0"
+      idle        = "reservation + 0"
       no-progress = "IF(visible > 0 AND FILL(deleted, 0) < 1, 1, 0)"
       reconcile   = "dropped + 0"
     }
@@ -79,6 +81,7 @@ run "alarms" {
       "duplicates: poller-test Duplicates ",
       "duplicates: poller-test Stored ",
       "capacity: AWS/ECS/ManagedScaling CapacityProviderReservation poller-test,poller-test",
+      "idle: AWS/ECS/ManagedScaling CapacityProviderReservation poller-test,poller-test",
       "no-progress: AWS/SQS ApproximateNumberOfMessagesVisible uploads",
       "no-progress: AWS/SQS NumberOfMessagesDeleted uploads",
       "reconcile: AWS/Scheduler InvocationDroppedCount poller-test-reconcile",

@@ -21,7 +21,7 @@ locals {
     looked_at  = { namespace = "AWS/SQS", name = "ApproximateNumberOfMessagesNotVisible", stat = "Maximum", dimensions = local.dlq }
     duplicates = { namespace = var.name, name = local.outcomes.duplicate, stat = "Sum", dimensions = {} }
     stored     = { namespace = var.name, name = local.outcomes.stored, stat = "Sum", dimensions = {} }
-    # Above 100: tasks want more instances than there are.
+    # Above 100: tasks want more instances than there are; below: there are more than they want.
     reservation = {
       namespace  = "AWS/ECS/ManagedScaling", name = "CapacityProviderReservation", stat = "Maximum",
       dimensions = { ClusterName = var.cluster_name, CapacityProviderName = var.capacity_provider }
@@ -59,6 +59,13 @@ locals {
       description = "Tasks have waited for GPU instances for longer than these take to start: none is to be had in these zones and types, or a quota is used up. Runbook: tasks are pending."
       uses        = ["reservation"], expression = "reservation + 0"
       operator    = "GreaterThanThreshold", threshold = 100, period = 60, periods = var.capacity_minutes
+    }
+    # ECS lets go of an instance without a task after a quarter of an hour. One that it does not know
+    # is protected from everybody else, too, and would be paid for without an end.
+    idle = {
+      description = "There have been more GPU instances than tasks for an hour, and each is paid for. Runbook: instances are idle."
+      uses        = ["reservation"], expression = "reservation + 0"
+      operator    = "LessThanThreshold", threshold = 100, period = 60, periods = 60
     }
     no-progress = {
       description = "Messages wait and none is finished. Runbook: no progress."
