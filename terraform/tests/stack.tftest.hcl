@@ -149,6 +149,29 @@ run "a_client_of_a_database_that_was_there" {
   expect_failures = [var.database_client_security_group_ids]
 }
 
+run "as_many_tasks_as_there_are_addresses_for" {
+  command = plan
+  variables {
+    cidr      = "10.40.0.0/22"
+    max_tasks = 48
+  }
+  module {
+    source = "./modules/stack"
+  }
+}
+
+run "more_tasks_than_addresses" {
+  command = plan
+  variables {
+    cidr      = "10.40.0.0/22"
+    max_tasks = 49
+  }
+  module {
+    source = "./modules/stack"
+  }
+  expect_failures = [var.max_tasks]
+}
+
 run "disk_too_small" {
   command = plan
   variables {

@@ -29,6 +29,13 @@ variable "max_tasks" {
   description = "Most tasks at once, each on an instance of its own: the ceiling of the bill"
   type        = number
   default     = 4
+
+  # A zone's subnet is a sixteenth of the range, of which AWS keeps five addresses and the endpoints
+  # take nine; an instance takes one, and so does its task. A few are for the database and reconcile.
+  validation {
+    condition     = var.existing_network != null || try(2 * var.max_tasks + 4 <= max(2, length(var.zones)) * (pow(2, 28 - tonumber(split("/", var.cidr)[1])) - 14), true)
+    error_message = "max_tasks has too few addresses, two for each task: make cidr larger (10.40.0.0/16 has room for a thousand tasks), name a further zone, or have fewer tasks."
+  }
 }
 
 variable "existing_network" {
