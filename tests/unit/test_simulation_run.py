@@ -105,6 +105,29 @@ def test_as_many_are_there_as_come_in_the_time_that_they_stay() -> None:
     assert present == pytest.approx(rate * outcome.waits.mean(), rel=0.05)
 
 
+# --- from none to the first task ---
+
+
+def test_a_burst_is_tracked_from_the_first_task_on() -> None:
+    """Until one runs, ECS counts none, and there is nothing to divide the messages by."""
+    outcome = simulate(np.full(1000, 600.0), np.full(1000, 60.0), terms=Terms(max_tasks=20))
+
+    before = [s.desired for s in outcome.samples if s.visible and not s.tasks]
+    assert set(before) == {0, 1}
+    assert max(sample.desired for sample in outcome.samples) == 20
+
+
+def test_an_instance_that_cannot_be_had_is_asked_for_again() -> None:
+    """Every ten minutes, because nothing is known of the task that waits for it."""
+    slow = replace(USUAL, instance_start_seconds=3600)
+
+    outcome = simulate(np.array([600.0]), np.array([60.0]), slow, Terms(max_tasks=20))
+
+    wanted = [s.desired for s in outcome.samples if s.visible and s.desired]
+    assert wanted == [1 + minute // 10 for minute in range(len(wanted))]
+    assert outcome.unfinished == 0
+
+
 # --- any run ---
 
 

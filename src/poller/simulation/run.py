@@ -192,8 +192,8 @@ class Run:
         )
 
     def _observe(self, now: float) -> None:
-        has_tasks = any(True for _ in self._fleet.tasks)
-        if self._waiting or has_tasks or not now:
+        tasks = list(self._fleet.tasks)
+        if self._waiting or tasks or not now:
             if now - self._touched_at > _INACTIVE_SECONDS:
                 self._reported_from = now + _WAKING_SECONDS
             self._touched_at = now
@@ -202,8 +202,8 @@ class Run:
             Datum(
                 float(len(self._waiting)) if is_reported else None,
                 float(self._fleet.in_flight) if is_reported else None,
-                # Without tasks, wanted ones included, there is nothing that the count is made of.
-                float(self._desired) if has_tasks or self._fleet.waiting else None,
+                # ECS counts a service while one of its tasks runs.
+                float(self._desired) if any(task.ready_at <= now for task in tasks) else None,
             )
         )
 
