@@ -26,6 +26,7 @@ locals {
 # ECS makes it by itself otherwise, without an end and without tags.
 resource "aws_cloudwatch_log_group" "insights" {
   #checkov:skip=CKV_AWS_158: CloudWatch's own key encrypts it
+  #checkov:skip=CKV_AWS_338: numbers of a minute, which CloudWatch keeps as metrics for longer
   name              = "/aws/ecs/containerinsights/${var.name}/performance"
   retention_in_days = var.log_retention_days
 }
