@@ -407,6 +407,14 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
+@pytest.fixture
+def emulated(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    """The AWS CLI of this process speaks to the emulator."""
+    for name, value in {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+
+
 @pytest.mark.parametrize(
     ("service", "expected"),
     [
@@ -436,13 +444,9 @@ def test_a_roll_back_is_no_success(service: dict[str, Any], said: str, script: A
         script.is_steady(service, NEW)
 
 
-def test_tasks_of_other_versions_lose_their_protection(
-    script: Any, endpoint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("emulated")
+def test_tasks_of_other_versions_lose_their_protection(script: Any, endpoint: str) -> None:
     """However many there are; those of the new version keep it."""
-    for name, value in {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     ecs, cluster = aws("ecs", endpoint), f"cluster-{secrets.token_hex(4)}"
     ecs.create_cluster(clusterName=cluster)
     container = {"name": "poller", "image": "poller", "memory": 64}
@@ -484,13 +488,9 @@ def test_tasks_of_other_versions_lose_their_protection(
     assert {t["taskArn"] for t in told if t["protectionEnabled"]} == set(tasks[new])
 
 
-def test_a_video_is_analysed_when_the_log_says_so(
-    script: Any, endpoint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("emulated")
+def test_a_video_is_analysed_when_the_log_says_so(script: Any, endpoint: str) -> None:
     """Not before, not for another video; and one that fails fails the deployment."""
-    for name, value in {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     group = f"group-{secrets.token_hex(4)}"
     logs = aws("logs", endpoint)
     logs.create_log_group(logGroupName=group)
