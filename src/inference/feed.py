@@ -40,15 +40,14 @@ class Feed:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._is_cuda = device.type == "cuda"
-        self._stream = _CUDA.Stream(device) if self._is_cuda else None
+        self._stream = _CUDA.Stream(device) if device.type == "cuda" else None
 
     def pin(self, memory: npt.NDArray[np.uint8]) -> None:
         """Let the device fetch from this memory by itself, until `unpin`.
 
         Where that is refused, frames come all the same, by way of the driver's own buffers.
         """
-        if not self._is_cuda:
+        if self._stream is None:
             return
         cudart = _CUDA.cudart()
         told = cudart.cudaHostRegister(memory.ctypes.data, memory.nbytes, 0)

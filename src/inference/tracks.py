@@ -92,6 +92,10 @@ class _Track:
         self.seen_ms, self.missed, self.is_new = pts_ms, 0, False
 
 
+Likeness = Callable[[list[_Track], Indices], Floats]
+"""Of each track and each candidate, float64 [T, C]."""
+
+
 class Tracker:
     """The tracks of one video; its state depends on that video's earlier frames only."""
 
@@ -171,7 +175,7 @@ class _Look:
         self.numbers = np.full(len(found.scores), -1, np.int64)
         """int64 [N]: the track of each detection, -1 for none yet."""
 
-    def pair(self, tracks: list[_Track], candidates: Indices, likeness: "Likeness") -> Indices:
+    def pair(self, tracks: list[_Track], candidates: Indices, likeness: Likeness) -> Indices:
         """Pair detections and tracks not yet found, for the greatest sum; return those left over.
 
         What `likeness` calls 0 may not pair.
@@ -207,10 +211,6 @@ class _Look:
         sizes = expected[..., 2:], found[..., 2:]
         shape = np.clip(np.minimum(*sizes), 0, None).prod(2) / np.maximum(*sizes).prod(2)
         return np.where(distance < _GATE, (1 - distance / _GATE) * shape, 0.0)
-
-
-Likeness = Callable[[list[_Track], Indices], Floats]
-"""Of each track and each candidate, float64 [T, C]."""
 
 
 def overlaps(some: Floats, others: Floats) -> Floats:
