@@ -1,4 +1,4 @@
-"""Moving dead letters back to the queue that they came from."""
+"""Moving dead letters back to the queue that they came from, or dropping them."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Walk:
     """What was found in the DLQ, counted by reason."""
 
     moved: Counter[str] = field(default_factory=Counter)
-    """Moved to the queue; in a dry run, those that would be."""
+    """Moved to the queue, or dropped; in a dry run, those that would be."""
     kept: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     """Of those that were kept, what the queue did not take: it has no room for the mark."""
@@ -37,11 +37,13 @@ async def redrive(
     walk: Walk,
     *,
     dry_run: bool,
-    on_letter: Callable[[], None],
+    on_letter: Callable[[Message, bool], None],
+    drops: bool = False,
 ) -> bool:
     """Move what is selected of the letters in the DLQ, leaving the rest as it was.
 
-    `walk` counts as it goes. Returns whether the DLQ was seen to its end.
+    With `drops` it is deleted instead. `walk` counts as it goes, and `on_letter` is told of each
+    letter and whether it is selected. Returns whether the DLQ was seen to its end.
 
     A letter goes back with its original body and all of its attributes, by which the service
     recognises it and tries its failed videos again; where there is no room for them, with a mark.
@@ -55,7 +57,7 @@ async def redrive(
         for letter in held.letters():
             is_selected = matches(letter, selection)
             is_moved = is_selected and not dry_run
-            if is_moved and not await _send_back(queue, letter):
+            if is_moved and not drops and not await _send_back(queue, letter):
                 walk.refused[reason_of(letter)] += 1
                 is_selected = is_moved = False
             if is_moved:
@@ -64,7 +66,7 @@ async def redrive(
                     await dlq.delete(letter)
                 held.let_go(letter)
             (walk.moved if is_selected else walk.kept)[reason_of(letter)] += 1
-            on_letter()
+            on_letter(letter, is_selected)
         return held.is_complete
 
 

@@ -66,6 +66,48 @@ async def test_redrive_dry_run_moves_nothing(
     assert len(await receive_all(clients, queues.dlq_url)) == 12
 
 
+async def test_a_dry_run_says_what_each_letter_is(
+    settings_env: dict[str, str], clients: Clients, queues: QueuePair
+) -> None:
+    """Its reason, video and detail; of a body that names no video, how it begins."""
+    await send_letter(clients, queues.dlq_url, make_application_body(key="a"), "object_missing")
+    await send_letter(clients, queues.dlq_url, "[bold]not\njson" * 50, "not_json")
+    for number in range(25):
+        await send_letter(clients, queues.dlq_url, f"{number}", "no_records")
+
+    told = run_poller(settings_env, "redrive", "--dry-run").stdout.splitlines()
+    chosen = run_poller(settings_env, "redrive", "--dry-run", "--reason", "object_missing")
+
+    assert told[-1] == "and 7 more"
+    assert chosen.stdout.splitlines()[-1] == "object_missing: s3://b/a: a sentence"
+    (unread,) = run_poller(
+        settings_env, "redrive", "--dry-run", "--reason", "not_json"
+    ).stdout.splitlines()[-1:]
+    assert unread.startswith(r"not_json: '[bold]not\njson[bold]")
+    assert unread.endswith(": a sentence")
+    assert 200 < len(unread) < 260
+
+
+async def test_letters_are_dropped(
+    settings_env: dict[str, str], clients: Clients, queues: QueuePair
+) -> None:
+    """Those that are named, and no others; they come back nowhere."""
+    await send_letter(clients, queues.dlq_url, make_application_body(key="a"), "not_a_video")
+    await send_letter(clients, queues.dlq_url, make_application_body(key="b"), "object_missing")
+
+    refused = run_poller(settings_env, "redrive", "--drop")
+    dry = run_poller(settings_env, "redrive", "--drop", "--reason", "not_a_video", "--dry-run")
+    dropped = run_poller(settings_env, "redrive", "--drop", "--reason", "not_a_video")
+
+    assert refused.returncode == 2
+    assert "--drop: say which, by --reason or --video" in refused.stderr
+    assert re.search(r"would drop.*\n.*\n.*not_a_video\s*│\s*1\s*│\s*0", dry.stdout), dry.stdout
+    assert re.search(r"not_a_video\s*│\s*1\s*│\s*0", dropped.stdout)
+    left = await receive_all(clients, queues.dlq_url)
+    assert [m["Body"] for m in left] == [make_application_body(key="b")]
+    assert not [m for m in await receive_all(clients, queues.url) if "MessageAttributes" in m]
+
+
 @pytest.mark.parametrize("video", ["84", "videos/x/a.mp4", "s3://b/videos/x/a.mp4"])
 async def test_redrive_by_video(
     settings_env: dict[str, str], clients: Clients, queues: QueuePair, video: str
@@ -134,7 +176,8 @@ async def test_interrupted_redrive_says_what_it_moved(
         stdout=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(60):
-        while await count_all(clients, queues.dlq_url) == 60:  # noqa: ASYNC110 - SQS has no event
+        # One letter is moved before the next one is sent.
+        while await count_all(clients, queues.url) < 2:  # noqa: ASYNC110 - SQS has no event
             await asyncio.sleep(0.01)
 
     redrive.send_signal(signal.SIGINT)

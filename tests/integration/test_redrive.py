@@ -21,7 +21,7 @@ async def test_a_letter_that_cannot_be_sent_stays(inbox: Queue, dead_letters: Qu
 
     with pytest.raises(UnavailableError):
         await redrive(
-            dead_letters, nowhere, Selection(), walk, dry_run=False, on_letter=lambda: None
+            dead_letters, nowhere, Selection(), walk, dry_run=False, on_letter=lambda *_: None
         )
 
     assert walk.moved.total() == 0
@@ -44,7 +44,7 @@ async def test_a_letter_that_cannot_be_deleted_is_not_counted(
     stuck, walk = Undeletable(dead_letters._client, dead_letters.url), Walk()
 
     with pytest.raises(UnavailableError):
-        await redrive(stuck, inbox, Selection(), walk, dry_run=False, on_letter=lambda: None)
+        await redrive(stuck, inbox, Selection(), walk, dry_run=False, on_letter=lambda *_: None)
 
     assert walk.moved.total() == 0
     assert (await receive_one(inbox)).body == "letter"
@@ -56,7 +56,7 @@ async def test_a_letter_that_was_sent_is_gone(inbox: Queue, dead_letters: Queue)
     await dead_letters.send("letter")
     walk = Walk()
 
-    await redrive(dead_letters, inbox, Selection(), walk, dry_run=False, on_letter=lambda: None)
+    await redrive(dead_letters, inbox, Selection(), walk, dry_run=False, on_letter=lambda *_: None)
 
     assert (await receive_one(inbox)).body == "letter"
     assert await dead_letters.depth() == {"visible": 0, "in_flight": 0, "delayed": 0}
@@ -69,7 +69,9 @@ async def test_a_letter_without_a_reason_goes_back_marked(
     attribute = {"DataType": "String", "StringValue": "84"}
     await dead_letters.send("letter", {"video_id": attribute})
 
-    await redrive(dead_letters, inbox, Selection(), Walk(), dry_run=False, on_letter=lambda: None)
+    await redrive(
+        dead_letters, inbox, Selection(), Walk(), dry_run=False, on_letter=lambda *_: None
+    )
 
     back = await receive_one(inbox)
     assert back.is_redriven
@@ -87,7 +89,7 @@ async def test_a_message_at_the_size_limit_makes_the_round_trip(
     failed = DeadLetter("too_long", "it is too long", 3)
     await Settlement(inbox, dead_letters).apply(await receive_one(inbox), failed, Stages(), [])
 
-    await redrive(dead_letters, inbox, Selection(), walk, dry_run=False, on_letter=lambda: None)
+    await redrive(dead_letters, inbox, Selection(), walk, dry_run=False, on_letter=lambda *_: None)
 
     back = await receive_one(inbox)
     assert (back.body, back.is_redriven, walk.moved.total()) == (body, True, 1)
@@ -101,7 +103,9 @@ async def test_a_letter_too_long_for_the_queue_leaves_its_reason_behind(
     said = {"DataType": "String", "StringValue": "too_long"}
     await dead_letters.send("x" * (SIZE_LIMIT - 10), {"reason": said, "attempts": said})
 
-    await redrive(dead_letters, inbox, Selection(), Walk(), dry_run=False, on_letter=lambda: None)
+    await redrive(
+        dead_letters, inbox, Selection(), Walk(), dry_run=False, on_letter=lambda *_: None
+    )
 
     back = await receive_one(inbox)
     assert (back.texts, back.is_redriven) == ({"dlq": "1"}, True)
@@ -116,7 +120,7 @@ async def test_a_letter_that_cannot_be_marked_stays(
     for body in (full, "short"):
         await dead_letters.send(body)
 
-    await redrive(dead_letters, inbox, Selection(), walk, dry_run=False, on_letter=lambda: None)
+    await redrive(dead_letters, inbox, Selection(), walk, dry_run=False, on_letter=lambda *_: None)
 
     assert (await receive_one(inbox)).body == "short"
     assert (await receive_one(dead_letters)).body == full

@@ -22,18 +22,25 @@ def redrive(
         typer.Option(help="only this video: uuid, application's id, s3://bucket/key or key"),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="count what would move, and move nothing")
+        bool, typer.Option("--dry-run", help="say what would move, and move nothing")
+    ] = False,
+    drop: Annotated[
+        bool,
+        typer.Option("--drop", help="delete them instead; only with `--reason` or `--video`"),
     ] = False,
 ) -> None:
     """Move messages from the DLQ back to the queue, whole, so that their videos are tried again.
 
-    - `poller redrive --dry-run`
+    - `poller redrive --dry-run` says of each what it is and what went wrong
     - `poller redrive --reason object_missing`
     - `poller redrive --video 84`
+    - `poller redrive --drop --reason not_a_video`: there is nothing to be tried again
     """
+    if drop and reason is None and video is None:
+        raise SettingsError(["--drop: say which, by --reason or --video: they are gone then"])
     from poller.cli.redrive import redrive  # noqa: PLC0415
 
-    raise typer.Exit(asyncio.run(redrive(reason, video, dry_run=dry_run)))
+    raise typer.Exit(asyncio.run(redrive(reason, video, dry_run=dry_run, drops=drop)))
 
 
 def reconcile(
