@@ -210,6 +210,15 @@ run "uploads_are_announced" {
     }
     error_message = "The uploader may put to the prefix and send to the queue, and nothing else."
   }
+
+  assert {
+    condition = {
+      for statement in jsondecode(output.reader_policy).Statement : statement.Sid => [statement.Action, statement.Resource]
+      } == {
+      Read = ["s3:GetObject", "${aws_s3_bucket.this["results"].arn}/analyses/*"]
+    }
+    error_message = "Who shows results may get them, and nothing else."
+  }
 }
 
 run "endings_without_case" {

@@ -26,6 +26,21 @@ output "dlq" {
   value       = { name = aws_sqs_queue.dlq.name, url = aws_sqs_queue.dlq.url, arn = aws_sqs_queue.dlq.arn }
 }
 
+output "reader_policy" {
+  description = "IAM policy, as JSON, for the application that shows results: get their pictures and files"
+  value = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid      = "Read"
+        Effect   = "Allow"
+        Action   = "s3:GetObject"
+        Resource = "${aws_s3_bucket.this["results"].arn}/analyses/*"
+      },
+    ]
+  })
+}
+
 output "uploader_policy" {
   description = "IAM policy, as JSON, for the application that uploads: put to the prefix, send to the queue"
   value = jsonencode({

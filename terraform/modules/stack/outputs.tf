@@ -38,6 +38,11 @@ output "database_secret_arn" {
   value       = module.database.secret_arn
 }
 
+output "reader_policy" {
+  description = "IAM policy, as JSON, for the application that shows results"
+  value       = module.intake.reader_policy
+}
+
 output "uploader_policy" {
   description = "IAM policy, as JSON, for the application that uploads"
   value       = module.intake.uploader_policy
