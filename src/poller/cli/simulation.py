@@ -16,7 +16,7 @@ from poller.simulation import arrivals as uploads
 from poller.simulation.arrivals import Arrivals
 from poller.simulation.capacity import Machines
 from poller.simulation.picture import draw_svg, draw_text
-from poller.simulation.policy import Policy, Terms, parse_policy, shipped_policy
+from poller.simulation.policy import MOST_TASKS, Policy, Terms, parse_policy, shipped_policy
 from poller.simulation.report import (
     Limit,
     Prices,
@@ -143,8 +143,8 @@ def _faults(terms: Terms) -> list[str]:
             "--acceptable-wait must be at least --seconds-per-video: no number of tasks makes"
             " one video quicker"
         )
-    if not 1 <= terms.max_tasks <= 1000:
-        faults.append("--max-tasks must be 1 to 1000")
+    if not 1 <= terms.max_tasks <= MOST_TASKS:
+        faults.append(f"--max-tasks must be 1 to {MOST_TASKS}")
     if not 300 <= terms.quiet_seconds <= 86400 or terms.quiet_seconds % 60:
         faults.append("--quiet must be 300 to 86400 and whole minutes")
     return faults
@@ -232,7 +232,8 @@ def verdict(summary: Summary, limits: list[Limit]) -> str:
             for limit in short
         )
     if late <= _LATE:
-        return "Nothing is short."
+        some = f" {late:.1%} of the videos wait longer than is acceptable." if late else ""
+        return f"Nothing is short.{some}"
     return (
         f"Nothing is short, and {late:.0%} wait longer than is acceptable: for the start of an"
         " instance and its task, and for scaling to notice. Keep a task warm (`warm`), or let"

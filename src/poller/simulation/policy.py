@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from poller.errors import SettingsError
 from poller.simulation.metric_math import Expression, Point, parse_expression
 
+MOST_TASKS = 1000
+"""The largest `max_tasks` that Terraform takes."""
 _HIGH_PERIODS = 3
 _LOW_PERIODS = 15
 _LOW_PART = 0.9

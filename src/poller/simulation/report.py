@@ -8,7 +8,7 @@ import numpy as np
 
 from poller.simulation.arrivals import HOUR_SECONDS
 from poller.simulation.capacity import Machines
-from poller.simulation.policy import Policy
+from poller.simulation.policy import MOST_TASKS, Policy
 from poller.simulation.run import Outcome
 
 _MINUTE_SECONDS = 60
@@ -116,14 +116,14 @@ def find_limits(
             "tasks, by `max_tasks`",
             policy.terms.max_tasks,
             tasks,
-            "raise max_tasks",
+            "raise max_tasks" if tasks <= MOST_TASKS else "quicker videos, or let them wait longer",
             is_simulated=True,
         ),
         Limit(
             "instances started meanwhile",
             grown,
             tasks,
-            "keep tasks warm before the rush, or let videos wait longer",
+            "raise the least number of tasks by hand before the rush, or let videos wait longer",
             is_simulated=True,
         ),
         Limit(
