@@ -117,7 +117,9 @@ def found(
         for name, value in (settings_env | {"POLLER_MODEL": model}).items():
             monkeypatch.setenv(name, value)
         capsys.readouterr()
-        await search(Wanted(asked, within, None, "frame", None, None, 10), as_json=True)
+        is_person = isinstance(asked, Moment) and asked.of_person
+        kind = "track" if is_person else "frame"
+        await search(Wanted(asked, within, None, kind, None, None, 10), as_json=True)
         rows = json.loads(capsys.readouterr().out)
         return [(row["external_id"], row["start_ms"] // 1000, row["score"]) for row in rows]
 
@@ -163,6 +165,35 @@ async def test_a_search_reads_the_vectors_of_the_bundle_alone(
     assert [second for _, second, _ in within] == [40, 0]
     assert {name for name, *_ in picture} == {"red", "like", "unlike"}
     assert [name for name, *_ in builtin] == ["built-in"]
+
+
+async def test_where_else_a_person_is(
+    database: "asyncpg.Connection[asyncpg.Record]", tmp_path: Path, found: Any
+) -> None:
+    """By the vector of whoever is seen then, which is not that of the picture."""
+    _, bundle = make(tmp_path / "bundle", "clip")
+    path = str(bundle.root)
+    ann, bob, scene = np.random.default_rng(1).normal(size=(3, SIZES["clip"])).astype(np.float32)
+    await store(database, "door", "people-1", {0: scene, 1: scene, 9: ann, 10: bob})
+    await store(database, "till", "people-1", {5: ann, 6: scene})
+    await store(database, "yard", "people-1", {7: bob, 8: scene})
+    await database.execute(  # Ann is seen from 0 to 4 s, Bob from 2 to 6 s
+        "UPDATE embeddings SET kind = 'track', track_id = 1 + start_ms / 1000 % 2,"
+        " start_ms = CASE start_ms WHEN 9000 THEN 0 WHEN 10000 THEN 2000 ELSE start_ms END,"
+        " end_ms = CASE start_ms WHEN 9000 THEN 4000 WHEN 10000 THEN 6000 ELSE end_ms END"
+        " WHERE start_ms IN (5000, 7000, 9000, 10000)"
+    )
+
+    assert (await found(path, Moment("door", "1", True)))[0][:2] == ("till", 5)
+    assert (await found(path, Moment("door", "5", True)))[0][:2] == ("yard", 7)
+    assert (await found(path, Moment("door", "3", True, 1)))[0][:2] == ("yard", 7)
+    for moment, line in (
+        (Moment("door", "3", True), r"--track: in door at 0:03\.000 there are 1 \(0:02.* 2 \(0:00"),
+        (Moment("door", "3", True, 7), r"--track: in door at 0:03\.000 there are 1 \("),
+        (Moment("door", "8", True), r"--at: people-1 has seen nobody in door at 0:08\.000;"),
+    ):
+        with pytest.raises(SettingsError, match=line):
+            await found(path, moment)
 
 
 async def test_a_picture_is_read_as_large_as_the_frames_are(

@@ -31,6 +31,10 @@ def search(
     at: Annotated[
         str | None, typer.Option(metavar="TIME", help="in it: `90`, `1:30` or `0:01:30.5`")
     ] = None,
+    track: Annotated[
+        int | None,
+        typer.Option(metavar="NUMBER", help="with `--kind track`: whom, if there are several then"),
+    ] = None,
     text: Annotated[
         str | None,
         typer.Option(metavar="WORDS", help="in words; only with a bundle that has a text tower"),
@@ -60,6 +64,8 @@ def search(
 ) -> None:
     """Find the moments that look most like a picture, a moment of a stored video, or words.
 
+    With `--kind track`, `--video` and `--at` mean the person who is seen then.
+
     POLLER_MODEL says by which vectors: those of its bundle's embedder, or the built-in ones.
     The score is their cosine similarity: 1 is the same picture; of words, 0.3 is much.
     Frames of a video less than ten seconds apart count as one moment.
@@ -68,6 +74,7 @@ def search(
     - `poller search --image suspect.jpg`
     - `poller search --video 84 --at 1:30 --during motion`
     - `poller search --video 84 --at 1:30 --in 84`
+    - `POLLER_MODEL=models/people poller search --video 84 --at 1:30 --kind track`
     - `poller search --image door.png --since 2025-12-29 --limit 3 --json`
     - `POLLER_MODEL=models/people poller search --text "a person with a red bag" --kind track`
     """
@@ -76,11 +83,13 @@ def search(
 
     if [image is not None, video is not None, text is not None].count(True) != 1:
         raise SettingsError(["say what to look for: --image, --video with --at, or --text"])
+    if track is not None and (video is None or kind is not Kind.track):
+        raise SettingsError(["--track: goes with --video, --at and --kind track"])
     asked: Path | Moment | str
     if video is not None:
         if at is None:
             raise SettingsError(["--at: say at what TIME of the video"])
-        asked = Moment(video, at)
+        asked = Moment(video, at, kind is Kind.track, track)
     else:
         asked = image or text or ""
     first, last = (day.replace(tzinfo=UTC) if day else None for day in (since, until))

@@ -13,7 +13,7 @@ from inference.features import DESCRIPTOR_MODEL
 from inference.manifest import BundleError
 from poller.cli import tables
 from poller.errors import SettingsError
-from poller.postgres.reports import Reports
+from poller.postgres.reports import Reports, Row
 
 _FARTHEST_MS = 5_000
 """From the time asked for to the described frame that stands for it; there is one each second."""
@@ -38,6 +38,10 @@ class Moment:
 
     video: str
     at: str
+    of_person: bool = False
+    """Not the picture is meant, but who is in it."""
+    track: int | None = None
+    """Which of those who are in it; None: there is only one."""
 
 
 async def find_likeness(
@@ -98,6 +102,8 @@ async def _of_moment(reports: Reports, asked: Moment, model: str) -> Likeness:
     if others:
         line = f"{len(others) + 1} uploads are known as {asked.video}: name one by s3://"
         raise SettingsError([f"--video: {line}"])
+    if asked.of_person:
+        return await _of_person(reports, asked, video_id, at_ms, model)
     picture = await reports.picture_at(video_id, at_ms, model)
     if picture is None or abs(picture["start_ms"] - at_ms) > _FARTHEST_MS:
         last = f"; the nearest is at {tables.clock(picture['start_ms'])}" if picture else ""
@@ -106,6 +112,29 @@ async def _of_moment(reports: Reports, asked: Moment, model: str) -> Likeness:
     shown = tables.clock(picture["start_ms"])
     title = f"Most like {asked.video} at {shown}, by {model}"
     return Likeness(title, picture["vector"], model, video_id)
+
+
+async def _of_person(
+    reports: Reports, asked: Moment, video_id: UUID, at_ms: int, model: str
+) -> Likeness:
+    seen = await reports.tracks_at(video_id, at_ms, model)
+    fitting = [row for row in seen if asked.track in {None, row["track_id"]}]
+    if len(fitting) == 1:
+        (person,) = fitting
+        title = f"Most like track {_told(person)} of {asked.video}, by {model}"
+        return Likeness(title, person["vector"], model, video_id)
+    when = f"in {asked.video} at {tables.clock(at_ms)}"
+    if not seen:
+        line = f"--at: {model} has seen nobody {when}; `poller status` says when somebody is seen"
+    else:
+        tracks = ", ".join(map(_told, seen))
+        line = f"--track: {when} there are {tracks}: name one of them by its number"
+    raise SettingsError([line])
+
+
+def _told(person: Row) -> str:
+    times = f"{tables.clock(person['start_ms'])} to {tables.clock(person['end_ms'])}"
+    return f"{person['track_id']} ({times})"
 
 
 def _of_picture(path: Path, bundle: Bundle | None) -> npt.NDArray[np.float32]:

@@ -109,6 +109,10 @@ class Reports:
         rows = await self._fetch(query("picture_at"), video_id, at_ms, model)
         return rows[0] if rows else None
 
+    async def tracks_at(self, video_id: UUID, at_ms: int, model: str) -> list[Row]:
+        """Who is seen at a time, by `track_id`, with `start_ms`, `end_ms` and `vector`, as text."""
+        return await self._fetch(query("tracks_at"), video_id, at_ms, model)
+
     async def nearest_moments(self, vector: str, among: Among, limit: int) -> list[Row]:
         """What is shown now and looks most like a vector, in pgvector's text, nearest first."""
         with outages_translated():
