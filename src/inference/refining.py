@@ -1,7 +1,7 @@
 """Finds to the frame where shots begin that were seen at a coarse rate."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,6 +26,8 @@ class Refined:
     changes: dict[int, Changed] = field(default_factory=dict)
     """By the number of the cut; those that could be looked at."""
     cpu_seconds: float = 0.0
+    fault: str = ""
+    """Why not all of them were, if the decoder failed."""
 
 
 def plan_looks(cuts: Sequence[Cut], length_ms: float) -> list[int]:
@@ -60,10 +62,12 @@ class Refiner:
         limits = replace(self.limits, total_seconds=_TOTAL_SECONDS)
         with closing(Slabs.create(1, 1)) as slabs:
             decoding = Decoding(self.server, request, limits, slabs, on_alive)
-            with suppress(DecoderFailedError, VideoRejectedError):
+            try:
                 async with decoding:
                     async for _ in decoding:
                         pass
+            except (DecoderFailedError, VideoRejectedError) as error:
+                refined.fault = f"{error.reason}: {error.detail}"
         found = admit_changes(decoding.changes, spans)
         refined.changes = {looked[number]: change for number, change in found.items()}
         refined.cpu_seconds = decoding.finished.cpu_seconds if decoding.finished else 0.0

@@ -3,7 +3,7 @@
 import asyncio
 import io
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -38,6 +38,8 @@ class Album:
     pictures: list[Picture] = field(default_factory=list)
     cpu_seconds: float = 0.0
     """Of the decoder, if it came to its end."""
+    fault: str = ""
+    """Why there are no more, if the decoder failed."""
 
     def find(self, moment: Moment) -> int | None:
         """Which picture shows a moment, if one does."""
@@ -63,9 +65,11 @@ class Photographer:
         request = Request(path, None, 1, 1, tolerant=True, frame_side=PICTURE_SIDE, moments=moments)
         with closing(Slabs.create(_SLABS, PICTURE_SIDE**2 * 3)) as slabs:
             decoding = Decoding(self._server, request, self._limits, slabs, on_alive)
-            with suppress(DecoderFailedError, VideoRejectedError):
+            try:
                 async with decoding:
                     await _collect(decoding, album)
+            except (DecoderFailedError, VideoRejectedError) as error:
+                album.fault = f"{error.reason}: {error.detail}"
         return album
 
 

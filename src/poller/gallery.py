@@ -72,7 +72,11 @@ class Gallery:
         shown = {
             seq: at for seq, moment in moments.items() if (at := album.find(moment)) is not None
         }
-        metrics.ERRORS.labels("thumbnail").inc(len(moments) - len(shown))
+        if lacking := len(moments) - len(shown):
+            metrics.ERRORS.labels("thumbnail").inc(lacking)
+            log.warning(
+                "pictures.lacking", analysis_id=claim.analysis_id, without=lacking, why=album.fault
+            )
         for at in sorted(set(shown.values())):
             await self._put(_picture_key(prefix, album, at), album.pictures[at].jpeg, "image/jpeg")
             on_alive()

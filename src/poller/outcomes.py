@@ -120,8 +120,10 @@ def note_batch(frames: int) -> None:
     metrics.BATCH_FRAMES.observe(frames)
 
 
-def note_stored(analysis: Analysis) -> None:
-    """Count what was committed."""
+def note_stored(claim: Claimed, analysis: Analysis) -> None:
+    """Count what was committed, and tell what could have been better."""
+    if analysis.unrefined:
+        log.warning("cuts.unrefined", analysis_id=claim.analysis_id, why=analysis.unrefined)
     metrics.VIDEOS_FINISHED.labels("done").inc()
     metrics.VIDEO_SECONDS.inc(analysis.info.duration_seconds)
     metrics.FRAMES_DECODED.inc(analysis.frames_decoded)

@@ -10,6 +10,8 @@ from uuid import uuid4
 import numpy as np
 import pytest
 from PIL import Image
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 from tests.clips import make_clip
 from tests.integration.conftest import Systems
 from tests.integration.test_claims import make_analysis
@@ -75,9 +77,9 @@ async def test_each_event_has_its_picture(systems: Systems) -> None:
         {name: pytest.approx(row[name]) if name == "score" else row[name] for name in event}
         for event, row in pairs
     ]
-    assert {name: document[name] for name in ("revision", "pipeline", "duration_seconds")} == {
-        name: analysis[name] for name in ("revision", "pipeline", "duration_seconds")
-    }
+    same = ("revision", "pipeline", "duration_seconds", "frames_decoded", "frames_skipped")
+    assert {name: document[name] for name in same} == {name: analysis[name] for name in same}
+    assert analysis["frames_skipped"] > 0
 
 
 async def test_without_a_results_bucket(systems: Systems) -> None:
@@ -118,7 +120,8 @@ async def test_a_zombie_overwrites_nothing(systems: Systems) -> None:
     analysis = make_analysis(events=2)
 
     for claim in (replace(zombie, token=2), zombie):
-        await gallery.show(claim, revision, clip, analysis, lambda: None)
+        shown = await gallery.show(claim, revision, clip, analysis, lambda: None)
+        assert shown.cost.cpu_seconds > analysis.cost.cpu_seconds  # pictures cost something, too
 
     files = await read_all(systems, bucket)
     assert {key.rsplit("/", 1)[0] for key in files} == {"analyses/7/1", "analyses/7/2"}
@@ -126,16 +129,22 @@ async def test_a_zombie_overwrites_nothing(systems: Systems) -> None:
 
 
 async def test_pictures_that_cannot_be_made(systems: Systems) -> None:
-    """They are left out, and what there is is written."""
+    """They are left out, counted, and the log says why; what there is is written."""
+    before = REGISTRY.get_sample_value("poller_errors_total", {"kind": "thumbnail"}) or 0
     bucket = await make_bucket(systems)
     text = systems.directory / "text.mp4"
     text.write_text("this is no video\n" * 500)
     claim = Claimed(7, uuid4(), 1, uuid4(), 1, 0)
     revision = ObjectRevision("b", "k", '"e"', None, 1, datetime.now(UTC))
 
-    shown = await make_gallery(systems, bucket).show(
-        claim, revision, text, make_analysis(events=2), lambda: None
-    )
+    with capture_logs() as logs:
+        shown = await make_gallery(systems, bucket).show(
+            claim, revision, text, make_analysis(events=2), lambda: None
+        )
 
     assert [event.thumbnail_key for event in shown.results.events] == [None, None]
     assert list(await read_all(systems, bucket)) == ["analyses/7/1/result.json"]
+    assert REGISTRY.get_sample_value("poller_errors_total", {"kind": "thumbnail"}) == before + 2
+    (warning,) = (each for each in logs if each["event"] == "pictures.lacking")
+    assert (warning["analysis_id"], warning["without"]) == (7, 2)
+    assert warning["why"].startswith("not_a_video: ")

@@ -130,7 +130,7 @@ async def test_a_file_that_is_none(server: ForkServer, tmp_path: Path) -> None:
 
     album = await take(server, path, [at(0)])
 
-    assert album == Album()
+    assert album == Album(fault="not_a_video: no video container is recognised")
 
 
 async def test_no_moment_needs_no_picture(server: ForkServer, tmp_path: Path) -> None:

@@ -142,29 +142,62 @@ def test_every_file_that_is_named_exists(name: str) -> None:
     assert [p for p in paths if not any((root / p).exists() for root in roots)] == []
 
 
-def test_the_runbooks_poller_runs_beside_the_service(tmp_path: Path) -> None:
-    """Its words take the place of `status`; it waits for its task, and shows that one's log."""
+def run_the_runbooks_poller(tmp_path: Path, task: str, code: str) -> tuple[int, list[str]]:
+    """Its exit status and its calls, where ECS answers so to the start and with that exit code."""
     (function,) = re.findall(r"^poller\(\) \{\n.*?^\}\n", RUNBOOK, re.MULTILINE | re.DOTALL)
     calls = tmp_path / "calls"
-    aws = """aws() { printf '%s\\n' "$*" >> "$CALLS"; echo arn:aws:ecs:::task/cluster/0123; }\n"""
+    aws = """aws() {
+  printf '%s\n' "$*" >> "$CALLS"
+  case $2 in run-task) echo "$TASK" ;; describe-tasks) echo "$CODE" ;; esac
+}
+"""
     names = {
         "CALLS": str(calls),
         "CLUSTER": "cluster",
         "LOG_GROUP": "/ecs/group",
         "RUN": """aws ecs run-task --overrides '{"command":["status"],"name":"reconcile"}'""",
+        "TASK": task,
+        "CODE": code,
     }
-
     done = subprocess.run(
-        ["bash", "-euc", f"{aws}{function}poller submit 's3://videos/a & b/*.mp4' --dry-run"],  # noqa: S607 # as an operator would
+        ["bash", "-uc", f"{aws}{function}poller submit 's3://videos/a & b/*.mp4' --dry-run"],  # noqa: S607 # as an operator would
         env={"PATH": os.environ["PATH"], **names},
         capture_output=True,
         text=True,
         check=False,
     )
+    assert done.stdout.split() == [task], done.stderr
+    return done.returncode, calls.read_text("utf-8").splitlines()
 
-    assert done.returncode == 0, done.stderr
-    started, waited, shown = calls.read_text("utf-8").splitlines()
+
+def test_the_runbooks_poller_runs_beside_the_service(tmp_path: Path) -> None:
+    """Its words take the place of `status`; it waits for its task, and shows that one's log."""
+    task = "arn:aws:ecs:::task/cluster/0123"
+
+    status, (started, waited, shown, asked) = run_the_runbooks_poller(tmp_path, task, "0")
+
+    assert status == 0
     command = '"command":["submit","s3://videos/a & b/*.mp4","--dry-run"],"name":"reconcile"'
     assert started.startswith(f"ecs run-task --overrides {{{command}}} --query ")
-    assert waited == "ecs wait tasks-stopped --cluster cluster --tasks " + done.stdout.split()[0]
+    assert waited == f"ecs wait tasks-stopped --cluster cluster --tasks {task}"
+    assert asked.startswith(f"ecs describe-tasks --cluster cluster --tasks {task} --query ")
     assert "--log-stream-names reconcile/reconcile/0123 " in shown
+
+
+@pytest.mark.parametrize(
+    ("task", "code", "calls"),
+    [
+        ("arn:aws:ecs:::task/cluster/0123", "1", 4),
+        ("arn:aws:ecs:::task/cluster/0123", "None", 4),
+        ("RESOURCE:MEMORY", "0", 1),
+    ],
+    ids=["failed", "killed", "not started"],
+)
+def test_the_runbooks_poller_fails_with_its_task(
+    tmp_path: Path, task: str, code: str, calls: int
+) -> None:
+    """So that what follows it does not go on; a task that was not started is not waited for."""
+    status, made = run_the_runbooks_poller(tmp_path, task, code)
+
+    assert status == 1
+    assert len(made) == calls

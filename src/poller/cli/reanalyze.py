@@ -88,6 +88,8 @@ async def reanalyze(wanted: Wanted, *, dry_run: bool) -> int:
                 )
             finally:  # also what an interruption or an outage cut short
                 console.print(report.table())
+    if not videos and not wanted.videos:
+        console.print("What was announced within the last hour is left out, unless it is named.")
     if len(videos) == wanted.limit:
         console.print("There may be more: run it again.")
     return 0 if videos else 1
