@@ -44,7 +44,7 @@ async def measure(directory: Path) -> list[Measurement]:
     clips = f"{CLIPS} clips of 2 s, batches across videos"
     return [
         _compare(f"{clips}: batches of one video, of the same size", across, padded, 2),
-        _compare(f"{clips}: batches of one video, of a clip's size", across, fitted, None),
+        _compare(f"{clips}: batches of one video, of a clip's size", across, fitted, 2),
         Measurement(f"{clips}: how full they are, of 95 %", 100 * fill, 95, "%", 1),
         Measurement(
             f"a frame waits for its batch at low load, p99 of {len(waits)}",

@@ -24,6 +24,7 @@ from inference.device import Device
 from inference.feed import Feed
 from inference.forkserver import ForkServer
 from inference.frames import fit
+from inference.models.line import look_at
 from inference.models.loaded import Models
 from inference.slabs import Slabs
 
@@ -170,12 +171,12 @@ def _one_at_a_time(root: Path, frames: Any, device: torch.device, size: Size) ->
 
     def slowly() -> None:
         for picture in pictures:
-            single.look([picture], [True])
+            look_at(single, [picture], [True])
 
     slow = _rates(slowly, len(pictures), device, size)
-    models.look(pictures, whole)
+    look_at(models, pictures, whole)
     _DYNAMO.clear()
-    fast = _rates(lambda: models.look(pictures, whole), len(pictures), device, size)
+    fast = _rates(lambda: look_at(models, pictures, whole), len(pictures), device, size)
     compiled = sum(_DYNAMO["stats"].values())
     return [
         Measurement(

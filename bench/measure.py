@@ -18,7 +18,7 @@ class Measurement:
     direction: Literal["at least", "at most"] = "at least"
     """Whether the ratio of ours to the peer must reach or must not exceed the target."""
     rounds: tuple[float, ...] = ()
-    """The ratio of each round, where there were several; ours and the peer's are medians then."""
+    """The ratio of each round, where there were several."""
 
     @property
     def ratio(self) -> float:

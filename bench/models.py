@@ -40,7 +40,7 @@ def write_deep_detector(root: Path) -> Path:
     config = hf.RTDetrV2Config(
         backbone_config=backbone, encoder_in_channels=[8, 16, 16], encoder_hidden_dim=width,
         encoder_layers=6, encoder_ffn_dim=width, encoder_attention_heads=2, d_model=width,
-        num_queries=4, decoder_layers=48, decoder_ffn_dim=width, decoder_attention_heads=2,
+        num_queries=4, decoder_layers=240, decoder_ffn_dim=width, decoder_attention_heads=2,
         decoder_in_channels=[width] * 3, num_denoising=0, **names("person", "car"),
     )  # fmt: skip
     side = {"height": DEEP_SIDE, "width": DEEP_SIDE}

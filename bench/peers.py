@@ -25,7 +25,6 @@ from inference.child import open_log
 from inference.decoder_main import open_frames
 from inference.engine import Engine
 from inference.events import Results
-from inference.frames import VideoInfo
 from inference.probe import probe
 from inference.sampling import sample_indices
 from inference.timeline import Timeline
@@ -52,7 +51,7 @@ def _loop_one(engine: Engine, path: Path, sample_fps: float) -> Results:
         pts_ms = np.array([frame.pts_ms for frame in batch])
         pixels = np.stack([frame.pixels for frame in batch])
         timeline.push(pts_ms, engine.features(carry, pixels, pts_ms))
-    return timeline.finish(facts.info, facts.end_ms)
+    return timeline.finish(facts.end_ms)
 
 
 def replaced(keys: Sequence[str], sample_fps: float) -> list[Results]:
@@ -88,11 +87,7 @@ def _replaced_one(engine: Engine, path: Path, sample_fps: float) -> Results:
             timeline.push(at, engine.features(carry, np.asarray(frame, np.uint8)[None], at))
         index += 1
     capture.release()
-    return timeline.finish(_info(count), count * 1000 / FPS)
-
-
-def _info(frames: int) -> VideoInfo:
-    return VideoInfo("mp4", "h264", 1280, 720, FPS, frames / FPS, frames)
+    return timeline.finish(count * 1000 / FPS)
 
 
 async def _insert_rows(results: Results) -> None:
