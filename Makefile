@@ -5,7 +5,7 @@ TORCH := torch==2.13.0
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test check chaos bench promtool infra checkov image-check deploy sbom audit help
+.PHONY: setup demo test check chaos soak bench promtool infra checkov image-check deploy sbom audit help
 
 setup: .venv/.installed ## Make .venv with everything in it
 
@@ -33,7 +33,6 @@ check: setup ## Check format, lint, types and import contracts
 chaos: setup ## Kill workers and cut connections for SECONDS, and count what was lost (SEED repeats)
 	$(BIN)/python -m chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
-.PHONY: soak
 soak: setup ## Analyse VIDEOS small videos (1,000) and look whether anything grows
 	$(BIN)/python -m chaos.soak --videos $(or $(VIDEOS),1000)
 
@@ -44,7 +43,7 @@ image-check: ## Build the image without docker and run it as ECS does (root, bui
 	deploy/image-check
 
 deploy: ## Deploy what is committed to ENVIRONMENT (see deploy/ecs/deploy.py --help)
-	$(PYTHON) deploy/ecs/deploy.py $(ENVIRONMENT)
+	$(PYTHON) deploy/ecs/deploy.py $(or $(ENVIRONMENT),$(error say which, such as make deploy ENVIRONMENT=dev))
 
 # Both in build/, in an interpreter of their own: what they need is no business of the service.
 sbom: build/.tools ## List what the image's Python is made of (CycloneDX): build/sbom.json

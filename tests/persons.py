@@ -16,14 +16,23 @@ HEIGHT, WIDTH = 144, 256
 WORDS = 'labels = { Woman = "female", Man = "male" }'
 
 
+ACTION = """
+[attributes.action]
+model = "action"
+kind = "label"
+intervals = true
+"""
+
+
 def make_people(root: Path) -> Bundle:
-    """Red is a man of 40, blue a woman of 70."""
+    """Red is a man of 40, blue a woman of 70; whoever is red sits, and who is blue waves."""
     root.mkdir()
     write_rectangle_detector(root / "detector")
     write_colour_classifier(root / "gender", ("Woman", "Man"), red=(0, 6), blue=(6, 0))
     write_colour_classifier(root / "age", ("years",), red=(40,), blue=(70,))
+    write_colour_classifier(root / "action", ("waves", "sits"), red=(0, 6), blue=(6, 0))
     write_embedder(root / "embedder", "clip")
-    return write_bundle(root, DETECTOR, GENDER + WORDS, AGE, EMBEDDER)
+    return write_bundle(root, DETECTOR, GENDER + WORDS, AGE, ACTION, EMBEDDER)
 
 
 def paint(*boxes: tuple[tuple[int, int, int], tuple[int, int, int, int]]) -> npt.NDArray[np.uint8]:
@@ -45,6 +54,12 @@ def write_walk(path: Path) -> None:
         if at >= 25:
             boxes.append((BLUE, (5, 1, 7, 6)))
         frames.append((at, paint(*boxes)))
+    write_video(path, frames, time_base=Fraction(1, 10), fps=Fraction(10), options={"crf": "4"})
+
+
+def write_change(path: Path) -> None:
+    """Five seconds at 10 fps: somebody who is red until 2.8 s, and blue from then on."""
+    frames = [(at, paint((RED if at < 28 else BLUE, (1, 2, 3, 6)))) for at in range(50)]
     write_video(path, frames, time_base=Fraction(1, 10), fps=Fraction(10), options={"crf": "4"})
 
 

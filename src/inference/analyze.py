@@ -63,6 +63,8 @@ class Analysis:
     """What the models of the bundle gave that is no number, or has no direction or area."""
     crowded: int = 0
     """Persons left out of frames with too many."""
+    unrefined: str = ""
+    """Why not all cuts were looked at again, if a decoder failed at that."""
 
 
 Progress = Callable[[float, int], None]
@@ -200,7 +202,7 @@ class Analyzer:
         persons, persons_fps = None, None
         if said is not None and said.detector is not None:
             tracker = Tracker(threshold=said.detector.threshold, **said.tracking.model_dump())
-            persons, persons_fps = Persons(tracker, said.title), said.detector.fps
+            persons, persons_fps = Persons(tracker, said.title, said.stretched), said.detector.fps
         return Timeline(
             source_fps=source_fps,
             sample_fps=self._sample_fps,
@@ -255,7 +257,7 @@ class _Run:
         info = self.decoding.opened.info
         return Analysis(
             info=info,
-            results=self.timeline.finish(info, finished.end_ms, refined.changes),
+            results=self.timeline.finish(finished.end_ms, refined.changes),
             frames_decoded=finished.decoded,
             frames_analyzed=self.frames_analyzed,
             decode_seconds=finished.seconds,
@@ -265,6 +267,7 @@ class _Run:
             ),
             invalid=self.timeline.invalid,
             crowded=self.timeline.crowded,
+            unrefined=refined.fault,
         )
 
     async def _go_on(self) -> None:

@@ -7,7 +7,6 @@ listed with its SHA-256 in `bundle.toml`, none of them can hold code, and no pat
 import hashlib
 import json
 import math
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ _ELSEWHERE = frozenset({"transformers_weights", "use_pretrained_backbone", "quan
 """What in a `config.json` sends transformers to other files, or to packages that unpack weights."""
 _MANIFEST_BYTES = 1 << 20
 _CONFIG_BYTES = 16 << 20
-_FILES_TABLE = re.compile(r"^\[files\][^\n]*\n(?:(?!\s*\[)[^\n]*(?:\n|\Z))*", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +86,40 @@ def seal_bundle(root: Path) -> int:
     paths = sorted(
         {path for part, model in manifest.models().items() for path in _files_of(root, part, model)}
     )
-    lines = [f"{json.dumps(path)} = {json.dumps(_digest(_inside(root, path)))}" for path in paths]
+    sums = {path: _digest(_inside(root, path)) for path in paths}
     target = root / MANIFEST
-    text = _FILES_TABLE.sub("", target.read_text("utf-8")).rstrip("\n")
+    text = _with_files(target.read_text("utf-8"), sums)
+    try:
+        is_good = tomllib.loads(text) == {**document, "files": sums}
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise BundleError(f"{MANIFEST}: remove what it says of `files`, and seal it again")
     unfinished = target.with_suffix(".toml.new")
-    unfinished.write_text("\n".join([text, "", "[files]", *lines, ""]), "utf-8")
+    unfinished.write_text(text, "utf-8")
     unfinished.replace(target)
     return len(paths)
 
 
+def _with_files(text: str, sums: Mapping[str, str]) -> str:
+    """Put the table in the place of the one that there was, of which comments stay."""
+    kept, is_inside = list[str](), False
+    for line in text.splitlines():
+        bare = line.strip()
+        if bare.startswith("["):
+            is_inside = bare.startswith("[files]")
+        if not is_inside or bare.startswith("#"):
+            kept.append(line)
+    lines = [f"{json.dumps(path)} = {json.dumps(digest)}" for path, digest in sums.items()]
+    return "\n".join(["\n".join(kept).rstrip("\n"), "", "[files]", *lines, ""])
+
+
 def labels_of(config: Mapping[str, Any]) -> dict[int, str]:
-    """A model's labels by the index of its output, as transformers reads them."""
+    """A model's labels by the index of its output, as transformers reads them.
+
+    Raises:
+        ValueError: an index is no number.
+    """
     named = config.get("id2label")
     if isinstance(named, dict):
         return {int(index): str(label) for index, label in named.items()}
@@ -121,7 +142,10 @@ def _read_document(root: Path) -> dict[str, Any]:
 
 def _inside(root: Path, path: str) -> Path:
     """Follow links, but not out of the bundle."""
-    full = (root / path).resolve()
+    try:
+        full = (root / path).resolve()
+    except (OSError, RuntimeError) as error:  # a link that leads to itself
+        raise BundleError(f"{path}: {error}") from error
     if not full.is_relative_to(root.resolve()):
         raise BundleError(f"{path}: leads out of the bundle")
     return full
@@ -131,7 +155,7 @@ def _verify(root: Path, path: str, digest: str) -> None:
     full = _inside(root, path)
     _check_suffix(path)
     if not full.is_file():
-        raise UnsealedError(f"{path}: is missing")
+        raise BundleError(f"{path}: is missing, and [files] lists it: copy it again")
     found = _digest(full)
     if found != digest:
         raise UnsealedError(f"{path}: has sha256 {found[:12]}…, and not {digest[:12]}…")
@@ -182,8 +206,8 @@ def _check_weights(root: Path, model: str, manifest: Manifest) -> None:
             raise BundleError(f"{model}/model.safetensors: is missing")
         return
     weights = read_json(root / path, path).get("weight_map")
-    if not isinstance(weights, dict):
-        raise BundleError(f"{path}: has no weight_map")
+    if not isinstance(weights, dict) or not all(isinstance(f, str) for f in weights.values()):
+        raise BundleError(f"{path}: has no weight_map of files")
     for file in set(weights.values()):
         if f"{model}/{file}" not in manifest.files:
             raise BundleError(f"{path}: names {file}, which is not in [files]")
@@ -197,7 +221,10 @@ def _check_config(root: Path, part: str, model: str, manifest: Manifest) -> None
             raise BundleError(f"{path}: wants to run code of its own ({key})")
         if key in _ELSEWHERE and value:
             raise BundleError(f"{path}: {key}: weights are in model.safetensors, in full, or not")
-    labels = set(labels_of(config).values())
+    try:
+        labels = set(labels_of(config).values())
+    except ValueError as error:
+        raise BundleError(f"{path}: id2label: {error}") from error
     for label in _labels_wanted(part, manifest):
         if label not in labels:
             raise BundleError(f"{part}: the model has no label {label!r}; it has {_some(labels)}")
@@ -251,7 +278,7 @@ def _loaded_bytes(path: Path) -> int:
     try:
         tensors = [each for name, each in json.loads(header).items() if name != "__metadata__"]
         numbers = int(sum(math.prod(each["shape"]) for each in tensors))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return size
     return max(size, 4 * numbers)
 

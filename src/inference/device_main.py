@@ -6,7 +6,7 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
@@ -16,15 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from inference.batching import Batcher
 from inference.bundle import read_bundle
 from inference.confinement import bind_to_parent, take_stdout
 from inference.engine import Carry, Engine
 from inference.features import FrameFeatures
 from inference.feed import Brought
 from inference.frames import fit
+from inference.models.line import Line, Look
 from inference.models.loaded import Models
-from inference.sights import Sight
 from inference.slabs import Slabs
 from inference.wire import Arrays, DeviceOrder, pack, read_arrays, unpack_header
 
@@ -40,7 +39,7 @@ class _Video:
     carry: Carry
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Request:
     """Frames of one video that were asked about."""
 
@@ -48,23 +47,14 @@ class _Request:
     video: int
     frames: Brought
     pts_ms: npt.NDArray[np.float64]
-    looked_at: npt.NDArray[np.bool_]
+    searched: npt.NDArray[np.bool_]
     """In which of them persons are looked for."""
     features: FrameFeatures | None = None
-    seen: dict[int, Sight] = field(default_factory=dict)
-    """What the models saw so far, by the frame's place."""
+    looks: list["Look[_Request]"] = field(default_factory=list)
+    """What the models see in each frame."""
     seconds: float = 0.0
-
-    @property
-    def is_done(self) -> bool:
-        return len(self.seen) == len(self.pts_ms)
-
-    def is_described(self, at: int) -> bool:
-        return self.features is not None and bool(self.features.described[at])
-
-    def wants(self, at: int, models: Models) -> bool:
-        """Whether the models have anything to see in a frame."""
-        return models.want(looked_at=bool(self.looked_at[at]), whole=self.is_described(at))
+    left: int = 0
+    """Frames that the models still have to see."""
 
 
 @dataclass(slots=True)
@@ -76,10 +66,8 @@ class _Desk:
     """
 
     engine: Engine
-    models: Models | None
-    batcher: Batcher[tuple[_Request, int]]
-    alone_batches: int
-    """So many of the next batches must be of one video each."""
+    line: Line[_Request] | None
+    """The way through the models, if there are any."""
     descriptors: socket.socket
     stdin: FileIO
     stdout: BinaryIO
@@ -91,7 +79,7 @@ class _Desk:
 
     @property
     def batch_size(self) -> int:
-        return 0 if self.models is None else self.models.batch_size.number
+        return 0 if self.line is None else self.line.models.batch_size.number
 
     def serve(self) -> None:
         """Work until stdin closes."""
@@ -103,14 +91,14 @@ class _Desk:
                 self._take(*message)
             elif self.arrived:
                 self._measure(self.arrived.popleft())
-            elif self.models is not None:
-                self._look(self.models)
+            elif self.line is not None:
+                self._look(self.line)
 
     def _patience(self) -> float | None:
         """How long to wait for requests before the next piece of work, in seconds."""
         if self.arrived:
             return 0.0
-        due = self.batcher.due(self.batch_size, len(self.videos))
+        due = None if self.line is None else self.line.due(len(self.videos))
         return None if due is None else max(0.0, due - time.monotonic())
 
     def _take(self, header: Mapping[str, Any], arrays: Arrays) -> None:
@@ -120,7 +108,7 @@ class _Desk:
             case "infer":
                 self._admit(header, arrays["pts_ms"], arrays["looked_at"])
             case "carry":
-                carry = self.videos[header["video"]].carry.to_arrays()
+                carry = self.engine.keep(self.videos[header["video"]].carry)
                 self.say({"kind": "carry", "id": header["id"]}, carry)
             case "close":
                 self._close(header["video"])
@@ -128,7 +116,7 @@ class _Desk:
                 raise ValueError(f"unknown request {kind!r}")
 
     def _open(self, header: Mapping[str, Any], carry: Arrays) -> None:
-        self._begin([header["id"]])
+        self.begin([header["id"]])
         _, (fd,), _, _ = socket.recv_fds(self.descriptors, 16, 1)
         slabs = Slabs(fd, header["slab_count"], header["slab_bytes"])
         self.engine.feed.pin(slabs.memory())
@@ -139,60 +127,57 @@ class _Desk:
         slabs = self.videos.pop(number).slabs
         self.engine.feed.unpin(slabs.memory())
         slabs.close()
-        self.batcher.drop(number)
+        if self.line is not None:
+            self.line.drop(number)
         self.arrived = deque(each for each in self.arrived if each.video != number)
 
     def _admit(
         self,
         header: Mapping[str, Any],
         pts_ms: npt.NDArray[np.float64],
-        looked_at: npt.NDArray[np.bool_],
+        searched: npt.NDArray[np.bool_],
     ) -> None:
-        self._begin([header["id"]])
+        self.begin([header["id"]])
         slabs = self.videos[header["video"]].slabs
         pixels = slabs.frames(header["slab"], len(pts_ms), header["height"], header["width"])
         frames = self.engine.feed.bring(pixels)
-        self.arrived.append(_Request(header["id"], header["video"], frames, pts_ms, looked_at))
+        self.arrived.append(_Request(header["id"], header["video"], frames, pts_ms, searched))
 
     def _measure(self, request: _Request) -> None:
-        self._begin([request.number])
-        start = time.monotonic()
+        self.begin([request.number])
+        start, line = time.monotonic(), self.line
         carry = self.videos[request.video].carry
-        request.features = self.engine.measure(carry, request.frames.arrive(), request.pts_ms)
-        request.seconds = time.monotonic() - start
-        if self.models is None:
+        request.features = self.engine.measure(carry, request.frames, request.pts_ms)
+        if line is None:
+            request.seconds = time.monotonic() - start
             self._answer(request, {})
             return
-        asked = range(len(request.pts_ms))
-        frames = [at for at in asked if request.wants(at, self.models)]
-        request.seen = dict.fromkeys(set(asked).difference(frames), self.models.nothing)
-        if not frames:
-            self._conclude(request, self.models)
-            return
-        self.batcher.add(request.video, [(request, at) for at in frames], time.monotonic())
-        self._begin([])  # while they wait, nothing that ends this process is their doing
+        request.seconds = line.seconds_since(start)
+        request.looks = [
+            Look(request, request.video, frame, bool(searched), bool(described))
+            for frame, searched, described in zip(
+                request.frames.arrive().permute(0, 3, 1, 2),
+                request.searched,
+                request.features.described,
+                strict=True,
+            )
+        ]
+        request.left = line.add(request.video, request.looks)
+        if request.left:
+            self.begin([])  # while they wait, nothing that ends this process is their doing
+        else:
+            self._conclude(request, line.models)
 
-    def _look(self, models: Models) -> None:
-        batch = self.batcher.take(self.batch_size, alone=self.alone_batches > 0)
-        self.alone_batches -= 1
-        requests = {request.number: request for request, _ in batch}
-        self._begin(list(requests), frames=len(batch))
-        start = time.monotonic()
-        frames = [request.frames.pixels[at].permute(2, 0, 1) for request, at in batch]
-        whole = [request.is_described(at) for request, at in batch]
-        seen = models.look(frames, whole, [bool(request.looked_at[at]) for request, at in batch])
-        seconds = (time.monotonic() - start) / len(batch)
-        for (request, at), sight in zip(batch, seen, strict=True):
-            request.seen[at] = sight
-            request.seconds += seconds
-        for request in requests.values():
-            self._conclude(request, models)
+    def _look(self, line: Line[_Request]) -> None:
+        for look in line.step(len(self.videos)):
+            look.owner.left -= 1
+            if not look.owner.left:
+                self._conclude(look.owner, line.models)
 
     def _conclude(self, request: _Request, models: Models) -> None:
-        """Answer, if nothing more is to be seen."""
-        if request.is_done:
-            sights = models.sights([request.seen[at] for at in range(len(request.pts_ms))])
-            self._answer(request, sights.to_arrays())
+        request.seconds += sum(look.seconds for look in request.looks)
+        sights = models.sights([look.sight() for look in request.looks])
+        self._answer(request, sights.to_arrays())
 
     def _answer(self, request: _Request, sights: Arrays) -> None:
         if request.features is None:
@@ -207,11 +192,17 @@ class _Desk:
         }
         self.say(reply, {**request.features.to_arrays(), **sights})
 
-    def _begin(self, requests: list[int], *, frames: int = 0) -> None:
+    def begin(self, requests: Iterable[int], *, frames: int = 0) -> None:
         """Say what is worked on next, because it may be the end of this process."""
-        if requests != self.at_work or frames:
-            self.at_work = requests
-            self.say({"kind": "work", "ids": requests, "frames": frames}, {})
+        begun = set() if self.line is None else self.line.owners()
+        at_work = sorted({*requests, *(request.number for request in begun)})
+        if at_work != self.at_work or frames:
+            self.at_work = at_work
+            self.say({"kind": "work", "ids": at_work, "frames": frames}, {})
+
+    def begin_batch(self, requests: Iterable[_Request], frames: int) -> None:
+        """Say it of a batch; `frames` are counted."""
+        self.begin([request.number for request in requests], frames=frames)
 
     def go_on(self) -> None:
         """Say now and then that the same work goes on, because only silence is a fault."""
@@ -237,11 +228,15 @@ def main(arguments: Sequence[str]) -> None:
     engine = Engine(order.device)
     engine.warm()
     title, models = _load(order, engine.device)
-    batcher: Batcher[tuple[_Request, int]] = Batcher(order.batch_wait_ms / 1000)
+    line = None
+    if models is not None:
+        depth = 1 if engine.device.type == "cpu" else 2
+        line = Line[_Request](models, order.batch_wait_ms / 1000, depth, order.alone_batches)
     with socket.socket(fileno=int(arguments[1])) as descriptors, FileIO(0, "rb") as stdin:
-        desk = _Desk(engine, models, batcher, order.alone_batches, descriptors, stdin, stdout)
-        if models is not None:
-            models.batch_size.on_batch = desk.go_on
+        desk = _Desk(engine, line, descriptors, stdin, stdout)
+        if line is not None:
+            line.on_begin = desk.begin_batch
+            line.models.batch_size.on_batch = desk.go_on
         ready = {
             "kind": "ready",
             "device": str(engine.device),

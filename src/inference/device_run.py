@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 from asyncio.subprocess import Process
 from collections.abc import Mapping
@@ -122,21 +123,31 @@ async def start_run(order: DeviceOrder) -> tuple[Run, dict[str, Any]]:
             )
         stack.push_async_callback(end_child, process)
         run = Run(process, ours, stderr)
+        seconds = _START_SECONDS if order.bundle is None else LOAD_SECONDS
         try:
-            async with asyncio.timeout(_START_SECONDS if order.bundle is None else LOAD_SECONDS):
+            async with asyncio.timeout(seconds):
                 header, _ = await run.receive()
-        except (TimeoutError, asyncio.IncompleteReadError, WireError) as error:
-            raise _why_no_start(stderr) from error
+        except TimeoutError as error:
+            raise _why_no_start(stderr, f"it said nothing for {seconds} s") from error
+        except (asyncio.IncompleteReadError, WireError) as error:
+            raise _why_no_start(stderr, _ending(await end_child(process))) from error
         stack.pop_all()
     return run, header
 
 
-def _why_no_start(stderr: IO[bytes]) -> DeviceFaultError:
-    """The message of the exception that ended the child; without one, the end of what it wrote."""
+def _ending(status: int) -> str:
+    if status == -signal.SIGKILL:
+        return "it was killed (SIGKILL), as the kernel does where memory is short"
+    return f"it ended by signal {-status}" if status < 0 else f"it ended with status {status}"
+
+
+def _why_no_start(stderr: IO[bytes], seen: str) -> DeviceFaultError:
+    """The message of the exception that ended the child; without one, what was seen of it."""
     stderr.seek(0)
     _, found, trace = stderr.read().decode(errors="replace").rpartition(_TRACEBACK)
     if not found:
-        return DeviceFaultError(f"it does not start: {read_tail(stderr)}")
+        said = f": {tail}" if (tail := read_tail(stderr)) else ""
+        return DeviceFaultError(f"it does not start: {seen}{said}")
     message = " ".join(dropwhile(lambda line: line.startswith(" "), trace.splitlines()))
     for kind in _REFUSED:
         if message.startswith(kind):

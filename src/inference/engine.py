@@ -16,11 +16,12 @@ from inference.analyzers.background import Background
 from inference.analyzers.descriptor import describe
 from inference.analyzers.difference import consecutive_difference
 from inference.features import DESCRIPTOR_SIZE, FrameFeatures
-from inference.feed import Feed
+from inference.feed import Brought, Feed
 from inference.frames import LONG_SIDE, fit
 from inference.models.batches import BatchSize, spared
 from inference.wire import Arrays
 
+_CUDA: Any = torch.cuda  # its streams are untyped
 BLACK_LUMA = 37
 """blackdetect's pix_th 0.10 in video range: 16 + 0.10 * 219, whole part."""
 CUT_SCORE = 15.0
@@ -108,6 +109,8 @@ class Engine:
         # On a CPU the working set of a few frames stays in the cache: faster than a whole batch.
         self._chunk = BatchSize(4 if self.device.type == "cpu" else 64)
         self.feed = Feed(self.device)
+        # Beside what models compute, and before it: many small steps, each of them soon done.
+        self._stream = _CUDA.Stream(self.device, priority=-1) if self.device.type != "cpu" else None
 
     def warm(self) -> None:
         """Measure something, so that a device which cannot compute fails before it gets a video."""
@@ -117,7 +120,13 @@ class Engine:
 
     def open(self, carry: Arrays | None = None) -> Carry:
         """The state before a video's first frame, or before the one that `carry` was kept for."""
-        return Carry.from_arrays(carry or {}, self.device)
+        with _CUDA.stream(self._stream):
+            return Carry.from_arrays(carry or {}, self.device)
+
+    def keep(self, carry: Carry) -> Arrays:
+        """What `open` takes, for another process or another day."""
+        with _CUDA.stream(self._stream):
+            return carry.to_arrays()
 
     def features(
         self, carry: Carry, pixels: npt.NDArray[np.uint8], pts_ms: npt.NDArray[np.float64]
@@ -129,25 +138,26 @@ class Engine:
         measured at the size that they have without one. Raises ValueError if there is no frame,
         or the picture changes its size.
         """
-        return self.measure(carry, self.feed.bring(pixels).arrive(), pts_ms)
+        return self.measure(carry, self.feed.bring(pixels), pts_ms)
 
     def measure(
-        self, carry: Carry, frames: Tensor, pts_ms: npt.NDArray[np.float64]
+        self, carry: Carry, brought: Brought, pts_ms: npt.NDArray[np.float64]
     ) -> FrameFeatures:
-        """Do the same with frames uint8 [N, H, W, 3] that are on the device.
+        """Do the same with frames that are brought to the device.
 
         What does not fit into memory is done in smaller pieces from then on.
         """
-        if not len(frames):
+        if not len(pts_ms):
             raise ValueError("no frames")
-        height, width = frames.shape[1:3]
+        height, width = brought.pixels.shape[1:3]
         if max(height, width) > LONG_SIDE:
             width, height = fit(width, height)
         if carry.hsv is not None and carry.hsv.shape[2:] != (height, width):
             raise ValueError(
                 f"the size changed from {tuple(carry.hsv.shape[2:])} to {(height, width)}"
             )
-        with torch.inference_mode():
+        with torch.inference_mode(), _CUDA.stream(self._stream):
+            frames = brought.arrive()
             parts, done = list[FrameFeatures](), 0
             while done < len(pts_ms):
                 step = partial(self._step, carry, frames[done:], pts_ms[done:], (height, width))

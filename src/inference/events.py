@@ -12,6 +12,10 @@ PIPELINE = "builtin-1/analysis-1"
 pipeline stand beside these, they do not replace them; raise a version when results change."""
 
 
+EVENT_TYPES = frozenset({"shot", "black", "freeze", "motion", "decode_gap", "person"})
+"""Those that mean the same whatever the bundle is; others are its attributes' names."""
+
+
 def pipeline_of(model: str) -> str:
     """The pipeline of a bundle's name and version, or of `builtin`."""
     return PIPELINE if model == "builtin" else f"{model}/{PIPELINE.partition('/')[2]}"

@@ -6,11 +6,15 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic import ValidationError as InvalidError
 
+from inference.events import EVENT_TYPES, PIPELINE
+from inference.features import DESCRIPTOR_MODEL
 from inference.frames import LONG_SIDE
 
 MANIFEST = "bundle.toml"
 PARTS = ("detector", "tracker", "attributes", "embedder")
 MAX_FRAME_SIDE = 1280
+_TAKEN = frozenset({PIPELINE.partition("-")[0], DESCRIPTOR_MODEL.rpartition("-")[0]})
+"""Names that would make a title, and vectors, those of the built-in analysis."""
 
 
 class BundleError(Exception):
@@ -34,6 +38,8 @@ def _plain_path(text: str) -> str:
 
 
 _Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+_Version = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._]{0,63}$")]
+"""Without a dash: else two names with their versions could come to the same title."""
 _Path = Annotated[str, AfterValidator(_plain_path)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -71,6 +77,8 @@ class AttributePart(_Part):
     kind: Literal["label", "number"]
     threshold: _Share = 0.0
     """Of kind `label`: below this score there is no value."""
+    intervals: bool = False
+    """Of kind `label`: each stretch of one word is an event, of the attribute's name."""
     labels: dict[str, str] | None = None
     """Of kind `label`: the model's word to the word that is stored; None: as they are."""
     values: dict[str, float] | None = None
@@ -92,7 +100,7 @@ class Manifest(_Part):
     """What `bundle.toml` says."""
 
     name: _Word
-    version: _Word
+    version: _Version
     frame_side: Annotated[int, Field(ge=LONG_SIDE, le=MAX_FRAME_SIDE)] = LONG_SIDE
     """Of the frames that the models get, the longer side, at most; pixels."""
     detector: DetectorPart | None = None
@@ -114,6 +122,11 @@ class Manifest(_Part):
     def tracking(self) -> TrackerPart:
         """The tracker's numbers, said or not."""
         return self.tracker or TrackerPart()
+
+    @property
+    def stretched(self) -> frozenset[str]:
+        """The attributes whose stretches of one word are events of their own."""
+        return frozenset(name for name, part in self.attributes.items() if part.intervals)
 
     def models(self) -> dict[str, str]:
         """The model directory of each part that has one, by the part's name."""
@@ -150,6 +163,8 @@ def _first_fault(error: InvalidError) -> str:
 
 
 def _check_parts(manifest: Manifest) -> None:
+    if manifest.name in _TAKEN:
+        raise BundleError(f"{MANIFEST}: name: {manifest.name} is what is built in")
     if not manifest.models():
         raise BundleError(f"{MANIFEST}: has no part with a model")
     if manifest.detector is None:
@@ -157,12 +172,27 @@ def _check_parts(manifest: Manifest) -> None:
             if getattr(manifest, name):
                 raise BundleError(f"{MANIFEST}: {name}: needs a detector, whose boxes it reads")
     elif manifest.tracking.low > manifest.detector.threshold:
-        raise BundleError(f"{MANIFEST}: tracker.low: is above detector.threshold")
+        low, threshold = manifest.tracking.low, manifest.detector.threshold
+        raise BundleError(
+            f"{MANIFEST}: tracker.low: {low:g} is above detector.threshold, {threshold:g}:"
+            " set `low` under [tracker]"
+        )
     for name, kind in (("age", "number"), ("gender", "label")):
         part = manifest.attributes.get(name)
         if part is not None and part.kind != kind:
             raise BundleError(f"{MANIFEST}: attributes.{name}.kind: must be {kind}")
     for name, part in manifest.attributes.items():
-        wrong = "values" if part.kind == "label" else "labels"
-        if getattr(part, wrong) is not None:
-            raise BundleError(f"{MANIFEST}: attributes.{name}.{wrong}: not of kind {part.kind}")
+        _check_attribute(name, part)
+
+
+def _check_attribute(name: str, part: AttributePart) -> None:
+    place = f"{MANIFEST}: attributes.{name}"
+    wrong = "values" if part.kind == "label" else "labels"
+    if getattr(part, wrong) is not None:
+        raise BundleError(f"{place}.{wrong}: not of kind {part.kind}")
+    if part.intervals and part.kind != "label":
+        raise BundleError(f"{place}.intervals: not of kind {part.kind}")
+    if part.intervals and name in EVENT_TYPES:
+        raise BundleError(
+            f"{place}.intervals: {name} events are something else: give it another name"
+        )

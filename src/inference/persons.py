@@ -1,7 +1,10 @@
-"""Turns what is seen of persons, frame by frame, into one event for each appearance."""
+"""Turns what is seen of persons, frame by frame, into one event for each appearance.
+
+And one for each stretch of it in which they did the same, where the bundle tells what they do.
+"""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from statistics import median
@@ -11,6 +14,7 @@ import numpy.typing as npt
 
 from inference.events import Embedding, Event
 from inference.people import Detections, Reading, TrackVectors
+from inference.stretches import Box, Stretch, Told, stretches
 from inference.tracks import Tracker
 
 _GROUPS = ((20, "young"), (60, "middle"))
@@ -29,21 +33,21 @@ class _Appearance:
     score: float = 0.0
     best_ms: float = 0.0
     """The frame with the greatest score."""
-    box: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    box: Box = (0.0, 0.0, 0.0, 0.0)
     words: dict[str, dict[str, list[float]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
     )
     """Scores by attribute and word."""
+    told: dict[str, list[Told]] = field(default_factory=lambda: defaultdict(list))
+    """Each look, by attribute, of those whose stretches are wanted."""
     numbers: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     vector: npt.NDArray[np.float32] | None = None
     """The sum of its crops' unit vectors."""
 
-    def see(self, pts_ms: float, box: npt.NDArray[np.float64], score: float) -> None:
+    def see(self, pts_ms: float, box: Box, score: float) -> None:
         self.sights += 1
         if score > self.score:
-            left, top, right, bottom = box.tolist()
-            self.score, self.best_ms = score, pts_ms
-            self.box = (left, top, right - left, bottom - top)
+            self.score, self.best_ms, self.box = score, pts_ms, box
 
     def read(self, name: str, reading: Reading) -> None:
         if reading.text is not None and reading.score is not None:
@@ -68,10 +72,16 @@ class _Appearance:
 class Persons:
     """One video's persons, collected while its frames pass."""
 
-    def __init__(self, tracker: Tracker, model: str) -> None:
-        """`model` is what the embeddings of tracks are known by."""
+    def __init__(
+        self, tracker: Tracker, model: str, stretched: frozenset[str] = frozenset()
+    ) -> None:
+        """`model` is what the embeddings of tracks are known by.
+
+        Of the attributes `stretched`, it is told too from when to when they said the same.
+        """
         self._tracker = tracker
         self._model = model
+        self._stretched = stretched
         self._tracks: dict[int, _Appearance] = {}
         self._visible: set[int] = set()
 
@@ -89,9 +99,13 @@ class Persons:
                 continue
             track = self._tracks.setdefault(number, _Appearance(pts_ms))
             self._visible.add(number)
-            track.see(pts_ms, found.boxes[at], float(found.scores[at]))
+            box = _sides(found.boxes[at])
+            track.see(pts_ms, box, float(found.scores[at]))
             for name, part in readings.items():
                 track.read(name, part[at])
+                if name in self._stretched:
+                    told = Told(pts_ms, part[at].text, part[at].score or 0.0, box)
+                    track.told[name].append(told)
             vector = vectors[at]
             if vector is not None:
                 track.vector = vector if track.vector is None else track.vector + vector
@@ -115,7 +129,7 @@ class Persons:
         return True
 
     def finish(self, end_ms: float) -> tuple[list[Event], list[Embedding]]:
-        """All appearances by their start; `end_ms` is the end of the last frame.
+        """All appearances by their start, and their stretches; the last frame ends at `end_ms`.
 
         What was seen in a single frame is left out: detectors see ghosts.
         """
@@ -123,7 +137,7 @@ class Persons:
         tracks = [track for track in self._tracks.values() if track.sights > 1]
         pairs = list(zip(count(1), sorted(tracks, key=lambda track: track.start_ms), strict=False))
         return (
-            [_event(number, track) for number, track in pairs],
+            [event for number, track in pairs for event in _events(number, track)],
             [
                 embedding
                 for number, track in pairs
@@ -144,6 +158,31 @@ class Persons:
         vector = (track.vector / length).astype(np.float32)
         times = round(track.start_ms), round(track.end_ms)
         return Embedding("track", *times, self._model, vector, number)
+
+
+def _sides(box: npt.NDArray[np.float64]) -> Box:
+    left, top, right, bottom = box.tolist()
+    return left, top, right - left, bottom - top
+
+
+def _events(number: int, track: _Appearance) -> Iterator[Event]:
+    yield _event(number, track)
+    for name, told in sorted(track.told.items()):
+        for stretch in stretches(told, track.end_ms):
+            yield _stretch_event(number, name, stretch)
+
+
+def _stretch_event(number: int, name: str, stretch: Stretch) -> Event:
+    return Event(
+        name,
+        round(stretch.start_ms),
+        round(stretch.end_ms),
+        score=stretch.score,
+        track_id=number,
+        bbox=stretch.best.box,
+        attributes={name: {"value": stretch.word, "score": stretch.score}},
+        best_ms=stretch.best.pts_ms,
+    )
 
 
 def _event(number: int, track: _Appearance) -> Event:

@@ -118,7 +118,7 @@ class Sights:
             framed=np.array([vector is not None for vector in frames], np.bool_),
             frame_vectors=_rows([vector for vector in frames if vector is not None], size),
             attributes={
-                name: _read([each for sight in seen for each in sight.readings[name]], known)
+                name: _read([r for sight in seen for r in sight.readings.get(name, ())], known)
                 for name, known in words.items()
             },
         )

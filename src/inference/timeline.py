@@ -15,7 +15,7 @@ from inference.analyzers.intervals import (
 )
 from inference.events import Embedding, Event, Results
 from inference.features import DESCRIPTOR_MODEL, FrameFeatures
-from inference.frames import Gap, VideoInfo
+from inference.frames import Gap
 from inference.people import TrackVectors
 from inference.persons import Persons
 from inference.pictured import Pictured
@@ -137,14 +137,11 @@ class Timeline:
         """All cuts, if frames were left out before them: each is somewhere behind `since_ms`."""
         return self._found if self._is_sampled else []
 
-    def finish(
-        self, info: VideoInfo, end_ms: float, changes: Mapping[int, Changed] | None = None
-    ) -> Results:
+    def finish(self, end_ms: float, changes: Mapping[int, Changed] | None = None) -> Results:
         """All events and embeddings; `end_ms` is the end of the last frame.
 
         `changes` say of `cuts`, by their numbers, which frame they are at.
         """
-        _ = info
         if self._first is not None:
             self._close_shots(self._first, end_ms, changes or {})
         if self._is_apart(end_ms):

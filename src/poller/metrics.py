@@ -61,11 +61,11 @@ QUEUE_MESSAGES = Gauge(
 )
 DEVICE_BUSY = Counter("poller_device_busy_seconds_total", "Time that the device spent computing")
 DEVICE_MEMORY = Gauge("poller_device_memory_bytes", "Memory of the device process")
-MODEL_BATCHES = Counter("poller_model_batches_total", "Batches of the bundle's models")
-MODEL_FRAMES = Counter(
-    "poller_model_batch_frames_total",
-    "Frames in these batches, for the detector, the embedder or both",
+MODEL_BATCHES = Counter(
+    "poller_model_batches_total",
+    "Batches of the bundle's detector, or of its embedder if it has none",
 )
+MODEL_FRAMES = Counter("poller_model_batch_frames_total", "Frames in these batches")
 MODEL_ROOM = Counter(
     "poller_model_batch_room_total", "Frames that these batches had room for, filled or not"
 )

@@ -157,7 +157,7 @@ class Pipeline:
                 if self._gallery is not None:
                     analysis = await self._gallery.show(claim, revision, path, analysis, beat.keep)
                 await self._results.store(claim, analysis, beat.keep)
-        note_stored(analysis)
+        note_stored(claim, analysis)
 
     def _check_limits(self, claim: Claimed, revision: ObjectRevision) -> None:
         limits = self._limits

@@ -45,6 +45,11 @@ async def test_persons_become_rows(
     assert (red["gender"], red["age_group"]) == ("male", "middle")
     assert (blue["gender"], blue["age_group"]) == ("female", "old")
     assert (red["age"], blue["age"]) == (pytest.approx(40, abs=2), pytest.approx(70, abs=2))
+    actions = await shop.database.fetch(
+        "SELECT track_id, start_ms, end_ms, attributes -> 'action' ->> 'value' AS value"
+        " FROM events WHERE event_type = 'action' ORDER BY start_ms"
+    )
+    assert [tuple(row) for row in actions] == [(1, 1000, 4000, "sits"), (2, 2500, 5000, "waves")]
     kinds = await shop.database.fetch(
         "SELECT kind, track_id FROM embeddings WHERE model = 'people-1' ORDER BY kind, track_id"
     )
@@ -54,6 +59,7 @@ async def test_persons_become_rows(
     assert sum(row["kind"] == "shot" for row in kinds) == shots
     (kept,) = (tmp_path / "work" / CACHE).glob("*/")
     assert {path.name for path in kept.iterdir()} == {
+        "action",
         "age",
         "bundle.toml",
         "detector",

@@ -1,6 +1,7 @@
 """The models of a bundle on CUDA: skipped without a device, unless `FAIL_WITHOUT_CUDA=1`."""
 
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,14 +11,22 @@ import pytest
 import torch
 from tests.factories_bundle import AGE, DETECTOR, EMBEDDER, GENDER, write_bundle, write_embedder
 from tests.factories_video import make_slabs
-from tests.integration.test_device_models import make_batches, make_pictures
+from tests.integration.test_device_models import (
+    join,
+    make_batches,
+    make_pictures,
+    watch,
+    watch_together,
+)
 from tests.known_models import write_colour_classifier, write_rectangle_detector
 
 from inference.bundle import Bundle
 from inference.device import Device
 from inference.errors import DeviceFaultError
+from inference.features import FrameFeatures
+from inference.models.line import look_at
 from inference.models.loaded import Models
-from inference.sights import Sight
+from inference.sights import Sight, Sights
 
 CUDA = "cuda"
 
@@ -57,7 +66,7 @@ def look(bundle: Bundle, device: str) -> list[Sight]:
 def look_with(models: Models, count: int = 10) -> list[Sight]:
     """The same, with models that are loaded."""
     pictures = torch.from_numpy(make_pictures(7, count)).permute(0, 3, 1, 2).to(models.device)
-    return models.look(list(pictures), [True] * count)
+    return look_at(models, list(pictures), [True] * count)
 
 
 def assert_same_persons(seen: list[Sight], expected: list[Sight]) -> None:
@@ -101,9 +110,9 @@ def test_batch_mates_change_nothing(bundle: Bundle, seed: int) -> None:
     models = Models.load(bundle, torch.device(CUDA), batch_size=4)
     pictures = torch.from_numpy(make_pictures(7, 10)).permute(0, 3, 1, 2).to(CUDA)
     order = np.random.default_rng(seed).permutation(10).tolist()
-    alone = [models.look([picture], [True])[0] for picture in pictures]
+    alone = [look_at(models, [picture], [True])[0] for picture in pictures]
 
-    together = models.look([pictures[at] for at in order], [True] * 10)
+    together = look_at(models, [pictures[at] for at in order], [True] * 10)
 
     for at, seen in zip(order, together, strict=True):
         np.testing.assert_array_equal(seen.persons.boxes, alone[at].persons.boxes)
@@ -113,6 +122,25 @@ def test_batch_mates_change_nothing(bundle: Bundle, seed: int) -> None:
             assert mine is not None
             assert its is not None
             assert float(mine @ its) >= 0.9999
+
+
+def test_to_prepare_pictures_waits_for_nothing(bundle: Bundle) -> None:
+    """Else the next batch could not be begun before this one is done."""
+    models = Models.load(bundle, torch.device(CUDA), batch_size=4)
+    pictures = list(torch.from_numpy(make_pictures(7, 4)).permute(0, 3, 1, 2).to(CUDA))
+    parts = [models.detector, *models.attributes.values(), models.embedder]
+    prepares = [part.prepare for part in parts if part is not None]
+    expected = [prepare.each(pictures) for prepare in prepares]  # keeps its constants
+
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        prepared = [prepare.each(pictures) for prepare in prepares]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+    assert len(prepares) == 4
+    for ours, theirs in zip(prepared, expected, strict=True):
+        assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
 def test_a_fault_of_cuda_is_told_from_a_want_of_memory() -> None:
@@ -149,6 +177,37 @@ def test_less_memory_makes_smaller_batches(bundle: Bundle) -> None:
 
     assert 1 <= models.batch_size.number < 8192
     assert_same_persons(seen, expected)
+
+
+async def test_videos_that_are_seen_at_once_do_not_mix(bundle: Bundle) -> None:
+    """What is built in computes beside the models, and a batch beside the next one's frames."""
+    clips = [make_pictures(seed, 24) for seed in range(6)]
+    device = Device(CUDA, bundle=bundle.root, batch_size=4)
+    await device.start()
+    alone = []
+    try:
+        for clip in clips:
+            slabs = make_slabs(count=1, batch_size=len(clip))
+            async with device.open(slabs) as video:
+                alone.append(join(await watch(video, make_batches(slabs, clip, [len(clip)]))))
+            slabs.close()
+        for seed in range(3):
+            together, _ = await watch_together(device, clips, random.Random(seed))
+            for at, expected in enumerate(alone):
+                assert_same(join(together[at]), expected)
+    finally:
+        await device.close()
+
+
+def assert_same(seen: tuple[FrameFeatures, Sights], expected: tuple[FrameFeatures, Sights]) -> None:
+    """To the bit, but for directions."""
+    (features, sights), (features_expected, sights_expected) = seen, expected
+    arrays = {**features_expected.to_arrays(), **sights_expected.to_arrays()}
+    for name, array in {**features.to_arrays(), **sights.to_arrays()}.items():
+        if name in {"vectors", "frame_vectors"}:
+            assert ((array * arrays[name]).sum(-1) >= 0.9999).all()
+        else:
+            np.testing.assert_array_equal(array, arrays[name], err_msg=name)
 
 
 async def test_a_process_that_fails_is_replaced(bundle: Bundle) -> None:

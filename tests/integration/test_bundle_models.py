@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from tests.factories_bundle import (
     DETECTOR,
     EMBEDDER,
     GENDER,
+    names,
     write_bundle,
     write_classifier,
     write_detector,
@@ -24,7 +24,8 @@ from tests.factories_bundle import (
 )
 
 from inference.manifest import BundleError
-from inference.models.batches import BatchSize, in_batches
+from inference.models.batches import BatchSize, start
+from inference.models.line import look_at
 from inference.models.loaded import Models
 from inference.models.pixels import Preparation
 from inference.models.weights import free_bytes
@@ -236,7 +237,7 @@ def test_what_is_no_number_is_no_value(tmp_path: Path) -> None:
     assert (len(found.scores), found.invalid) == (0, queries)
     assert [part.read([picture])[0].invalid for part in models.attributes.values()] == [True, True]
     assert models.embedder.embed([picture]) == [None]
-    assert models.look([picture])[0].invalid == 0  # nobody is found whom it could embed
+    assert look_at(models, [picture])[0].invalid == 0  # nobody is found whom it could embed
 
 
 def test_a_crowd_is_cut_to_the_best_two_hundred(tmp_path: Path) -> None:
@@ -341,7 +342,8 @@ def test_batch_mates_change_no_bit(tmp_path: Path) -> None:
     write_detector(tmp_path / "detector", "rt_detr_v2")
     write_classifier(tmp_path / "gender", "f", "m")
     write_embedder(tmp_path / "embedder", "clip")
-    models = Models.load(write_bundle(tmp_path, DETECTOR, GENDER, EMBEDDER), CPU)
+    bundle = write_bundle(tmp_path, DETECTOR, GENDER, EMBEDDER)
+    models = Models.load(bundle, CPU, batch_size=4)
     assert models.detector is not None
     assert models.embedder is not None
     pictures = [make_picture(seed=seed) for seed in range(6)]
@@ -361,28 +363,29 @@ def test_batch_mates_change_no_bit(tmp_path: Path) -> None:
 
 
 def test_every_batch_has_one_size() -> None:
-    """The last one is filled up, and what fills it gives no result.
+    """Filled up, where there are fewer pictures of a shape; and what fills it gives no result.
 
-    Of each batch it is told before, and no more pictures are prepared than it takes.
+    Of each batch it is told before.
     """
-    pictures = [torch.full((1, 1, 1), float(at)) for at in range(6)]
-    shapes, steps = [], list[int]()
-    size = BatchSize(4, lambda: steps.append(0))
-
-    def prepare(some: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        steps.append(len(some))
-        return list(some)
+    shapes = [(1, 1, 1), (1, 2, 1), (1, 1, 1), (1, 1, 1)]
+    pictures = [torch.full(shape, float(at)) for at, shape in enumerate(shapes)]
+    steps = list[object]()
+    size = BatchSize(4, lambda: steps.append("told"))
 
     def run(batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        shapes.append(tuple(batch.shape))
+        steps.append(tuple(batch.shape))
         return (batch[:, 0, 0, 0],)
 
-    results = [float(result) for (result,) in in_batches(pictures, size, prepare, run)]
+    later = start(pictures, size, run)
 
-    assert results == [0, 1, 2, 3, 4, 5]
-    assert shapes == [(4, 1, 1, 1)] * 2
-    assert steps == [4, 0, 2, 0]
-    assert list(in_batches([], size, prepare, run)) == []
+    assert [float(result) for (result,) in later()] == [0, 1, 2, 3]
+    assert steps == ["told", (4, 1, 1, 1), "told", (4, 1, 2, 1)]
+    assert start([], size, run)() == []
+
+
+def _write_preparation(directory: Path, **changes: object) -> None:
+    said = {"size": {"height": 8, "width": 8}, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}
+    (directory / "preprocessor_config.json").write_text(json.dumps(said | changes))
 
 
 def _rewrite_config(directory: Path, **changes: object) -> None:
@@ -423,6 +426,22 @@ SPOILT = {
         lambda d: (d / "preprocessor_config.json").unlink(),
         "gender/preprocessor_config.json: is missing",
     ),
+    "a size of no kind": (
+        lambda d: _write_preparation(d, size=[224, 224]),
+        "attributes.gender: gender/preprocessor_config.json: AttributeError: ",
+    ),
+    "a size without end": (
+        lambda d: _write_preparation(d, size={"height": float("inf"), "width": 8}),
+        "OverflowError: cannot convert float infinity",
+    ),
+    "a mean that is no number": (
+        lambda d: _write_preparation(d, image_mean=[float("nan"), 0, 0]),
+        "are not three numbers",
+    ),
+    "nothing to divide by": (
+        lambda d: _write_preparation(d, image_std=[0, 1, 1]),
+        "nothing can be divided by 0",
+    ),
     "nearest neighbour": (
         lambda d: (d / "preprocessor_config.json").write_text('{"resample": 0, "size": 8}'),
         "resample 0 is none of",
@@ -456,10 +475,18 @@ def test_what_does_not_load_is_refused_in_one_line(tmp_path: Path, spoil: Any, s
 
 def test_a_detector_of_an_unknown_family_is_refused(tmp_path: Path) -> None:
     """Its outputs would be read wrongly."""
-    write_embedder(tmp_path / "detector", "clip")
-    _rewrite_config(tmp_path / "detector", id2label={"0": "person"})
+    backbone = hf.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1], out_features=["stage2"]
+    )
+    config = hf.DetrConfig(
+        use_timm_backbone=False, use_pretrained_backbone=False, backbone=None,
+        backbone_config=backbone, d_model=16, encoder_layers=1, decoder_layers=1,
+        encoder_attention_heads=2, decoder_attention_heads=2, num_queries=4,
+        **names("person", "car"),
+    )  # fmt: skip
+    hf.DetrForObjectDetection(config).save_pretrained(tmp_path / "detector")
 
-    with pytest.raises(BundleError, match="detector: does not load"):
+    with pytest.raises(BundleError, match="detector: detr is not known; known are d_fine"):
         Models.load(write_bundle(tmp_path, DETECTOR), CPU)
 
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from tests.factories_video import make_pictures, make_slabs
 
+from inference import device_run
 from inference.device import SILENCE_SECONDS, Device, DeviceVideo, Inferred
 from inference.device_run import LOAD_SECONDS
 from inference.engine import Engine
@@ -336,6 +337,28 @@ async def test_leaves_nothing_behind() -> None:
     slabs.close()
     assert not any(map(psutil.pid_exists, pids))
     assert _descriptors() == before
+
+
+async def test_a_start_that_is_killed_says_so() -> None:
+    """The kernel's choice where memory is short leaves no word of its own."""
+    device, own = Device("cpu"), psutil.Process()
+    before = set(own.children())
+    start = asyncio.create_task(device.start())
+    while not (started := set(own.children()) - before):  # noqa: ASYNC110 - it has no event
+        await asyncio.sleep(0.01)
+
+    started.pop().kill()
+
+    with pytest.raises(DeviceFaultError, match=r"it does not start: it was killed \(SIGKILL\)"):
+        await start
+
+
+async def test_a_start_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given up, and told for how long it was waited for."""
+    monkeypatch.setattr(device_run, "_START_SECONDS", 0.01)
+
+    with pytest.raises(DeviceFaultError, match=r"it does not start: it said nothing for 0\.01 s"):
+        await Device("cpu").start()
 
 
 async def test_a_start_that_fails_says_why_in_a_line() -> None:

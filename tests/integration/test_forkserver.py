@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,11 @@ def find_server() -> psutil.Process:
 
 def inherited(pid: int) -> set[str]:
     """What a decoder's descriptors lead to."""
-    return {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.add(str(link.readlink()))
+    return found
 
 
 async def test_decoders_share_nothing_of_their_own(tmp_path: Path, server: ForkServer) -> None:

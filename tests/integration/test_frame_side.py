@@ -19,6 +19,7 @@ from inference.events import Embedding
 from inference.features import DESCRIPTOR_MODEL
 from inference.forkserver import ForkServer
 from inference.frames import FrameBatch
+from inference.models.line import look_at
 from inference.models.loaded import Models
 from inference.samples import paint_scene, pan, write_video
 from inference.slabs import Slabs
@@ -109,7 +110,9 @@ async def test_the_models_get_larger_frames(
     frames = await decode(video, server, SIDE)
     models = Models.load(bundle, torch.device("cpu"))
     large, small = frames[1000.0], (await decode(video, server, 256))[1000.0]
-    (seen, of_small) = (models.look([frame], [True])[0].frame_vector for frame in (large, small))
+    (seen, of_small) = (
+        look_at(models, [frame], [True])[0].frame_vector for frame in (large, small)
+    )
     (stored,) = [
         each.vector
         for each in found.results.embeddings

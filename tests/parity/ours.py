@@ -8,13 +8,10 @@ from tests.parity.scenes import Clip
 from inference.engine import Engine
 from inference.events import Event, Results
 from inference.features import FrameFeatures
-from inference.frames import VideoInfo
 from inference.timeline import CutRule, Timeline
 
 # The tests run side by side: more threads would only wait for each other.
 torch.set_num_threads(1)
-
-INFO = VideoInfo("mov", "h264", 128, 72, 25.0, 20.0, 500)
 
 
 def frame_times(frames: int, fps: float) -> npt.NDArray[np.float64]:
@@ -40,7 +37,7 @@ def analyze(
     """Events and embeddings of a clip."""
     timeline = Timeline(source_fps=source_fps, sample_fps=sample_fps, cuts=cuts)
     timeline.push(pts_ms, measure(clip, pts_ms))
-    return timeline.finish(INFO, end_ms)
+    return timeline.finish(end_ms)
 
 
 def of_type(results: Results, event_type: str) -> list[Event]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from inference.bundle import Bundle, labels_of
 from inference.manifest import AttributePart, BundleError
-from inference.models.batches import BatchSize, in_batches
+from inference.models.batches import BatchSize, Later, parts_of, start
 from inference.models.pixels import Preparation
 from inference.models.weights import import_transformers, load_model
 from inference.people import Reading
@@ -63,10 +63,14 @@ class Attribute:
 
     def read(self, crops: Sequence[Tensor]) -> list[Reading]:
         """Read crops uint8 [3, h, w], each of any size."""
+        parts = parts_of([crop.to(self.device) for crop in crops], self.batch_size)
+        return [read for part in parts for read in self.start(self.prepare.each(part))()]
+
+    def start(self, prepared: Sequence[Tensor]) -> Later[list[Reading]]:
+        """Begin to, with at most a batch of prepared crops."""
         with torch.inference_mode():
-            brought = [crop.to(self.device) for crop in crops]
-            outputs = in_batches(brought, self.batch_size, self.prepare.each, self._run)
-            return [self._read(logits) for (logits,) in outputs]
+            later = start(prepared, self.batch_size, self._run)
+        return lambda: [self._read(logits) for (logits,) in later()]
 
     def _run(self, batch: Tensor) -> tuple[Tensor]:
         return (self.network(pixel_values=batch).logits,)

@@ -2,14 +2,18 @@
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
+Later: TypeAlias = Callable[[], Result]
+"""Waits for what was begun on the device, and gives it; on a CPU nothing is left to wait for."""
+_CUDA: Any = torch.cuda  # its events are untyped
 _NO_MEMORY = (
     "can't allocate memory",
     "CUDA error: out of memory",
@@ -32,49 +36,60 @@ class BatchSize:
         self.number = max(1, self.number // 2)
 
 
-def in_batches(
-    pictures: Sequence[Tensor],
-    size: BatchSize,
-    prepare: Callable[[Sequence[Tensor]], list[Tensor]],
-    run: Callable[[Tensor], tuple[Tensor, ...]],
-) -> list[tuple[Tensor, ...]]:
-    """What `run` makes of each picture, uint8 [3, h, w], once it is prepared.
-
-    `prepare` makes float32 [C, H, W] of each; those of one shape share batches. Only so many are
-    prepared at once as a batch has: a crowd's, all together, would take gigabytes.
-    Every batch has `size` pictures, the last one filled up with its own first: another shape would
-    let the libraries choose another order of adding up, and change the last bits.
-    """
+def parts_of(pictures: Sequence[Item], size: BatchSize) -> Iterator[Sequence[Item]]:
+    """Cut pictures into as many as one batch takes, the last part perhaps shorter."""
     number = size.number
-    waiting: dict[tuple[int, ...], list[tuple[int, Tensor]]] = defaultdict(list)
-    outcomes: dict[int, tuple[Tensor, ...]] = {}
+    return (pictures[at : at + number] for at in range(0, len(pictures), number))
 
-    def finish(alike: list[tuple[int, Tensor]]) -> None:
+
+def start(
+    pictures: Sequence[Tensor], size: BatchSize, run: Callable[[Tensor], tuple[Tensor, ...]]
+) -> Later[list[tuple[Tensor, ...]]]:
+    """Begin to run a model over at most a batch of prepared pictures, float32 [C, H, W].
+
+    Those of one shape share a batch. Every batch has `size` pictures, filled up with its own first:
+    another shape would let the libraries choose another order of adding up, and change the last
+    bits.
+    """
+    alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for at, picture in enumerate(pictures):
+        alike[tuple(picture.shape)].append(at)
+    started = []
+    for places in alike.values():
         size.on_batch()
-        results = _run_filled([picture for _, picture in alike], number, run)
-        for row, (at, _) in enumerate(alike):
-            outcomes[at] = tuple(result[row] for result in results)
-        alike.clear()
+        started.append((places, _start_filled([pictures[at] for at in places], size.number, run)))
 
-    for start in range(0, len(pictures), number):
-        for at, picture in enumerate(prepare(pictures[start : start + number]), start):
-            alike = waiting[tuple(picture.shape)]
-            alike.append((at, picture))
-            if len(alike) == number:
-                finish(alike)
-    for alike in filter(None, waiting.values()):
-        finish(alike)
-    return [outcomes[at] for at in range(len(pictures))]
+    def read() -> list[tuple[Tensor, ...]]:
+        outcomes: dict[int, tuple[Tensor, ...]] = {}
+        for places, later in started:
+            results = later()
+            outcomes |= {
+                at: tuple(result[row] for result in results) for row, at in enumerate(places)
+            }
+        return [outcomes[at] for at in range(len(pictures))]
+
+    return read
 
 
-def _run_filled(
+def _start_filled(
     pictures: list[Tensor], number: int, run: Callable[[Tensor], tuple[Tensor, ...]]
-) -> list[Tensor]:
-    """Run a batch of `number` pictures, some of them perhaps copies."""
+) -> Later[list[Tensor]]:
+    """Begin with a batch of `number` pictures, some of them perhaps copies."""
     batch = torch.stack(pictures + pictures[:1] * (number - len(pictures)))
     if batch.is_cuda and batch.ndim == 4:
         batch = batch.contiguous(memory_format=torch.channels_last)
-    return [result.float().cpu() for result in run(batch)]
+    # What comes from CUDA without blocking lies in pinned memory, and is there after the event.
+    results = [result.float().to("cpu", non_blocking=True) for result in run(batch)]
+    if not batch.is_cuda:
+        return lambda: results
+    copied = _CUDA.Event()
+    copied.record()
+
+    def read() -> list[Tensor]:
+        copied.synchronize()
+        return results
+
+    return read
 
 
 def spared(run: Callable[[], Result], size: BatchSize, device: torch.device) -> Result:

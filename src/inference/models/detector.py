@@ -9,7 +9,7 @@ from torch import Tensor
 
 from inference.bundle import Bundle, labels_of
 from inference.manifest import BundleError, DetectorPart
-from inference.models.batches import BatchSize, in_batches
+from inference.models.batches import BatchSize, Later, parts_of, start
 from inference.models.pixels import Preparation
 from inference.models.weights import import_transformers, load_model
 from inference.people import MAX_PERSONS, Detections
@@ -26,8 +26,8 @@ class Detector:
 
     network: Any
     prepare: Preparation
-    labels: frozenset[int]
-    """The outputs that mean a person."""
+    labels: Tensor
+    """int64, on the device: the outputs that mean a person, ascending."""
     by_sigmoid: bool
     batch_size: BatchSize
     device: torch.device
@@ -49,7 +49,8 @@ class Detector:
             known = ", ".join(sorted(_BY_SIGMOID | _BY_SOFTMAX))
             raise BundleError(f"detector: {kind} is not known; known are {known}")
         names = labels_of({"id2label": network.config.id2label})
-        labels = frozenset(index for index, name in names.items() if name in part.labels)
+        wanted = sorted(index for index, name in names.items() if name in part.labels)
+        labels = torch.tensor(wanted, dtype=torch.int64, device=device)
         prepare = Preparation.read(bundle, "detector", part.model)
         return cls(network, prepare, labels, kind in _BY_SIGMOID, batch_size, device)
 
@@ -58,10 +59,14 @@ class Detector:
 
         Sorted by score, the best first, at most `MAX_PERSONS`.
         """
+        parts = parts_of([frame.to(self.device) for frame in frames], self.batch_size)
+        return [found for part in parts for found in self.start(self.prepare.each(part), floor)()]
+
+    def start(self, prepared: Sequence[Tensor], floor: float) -> Later[list[Detections]]:
+        """Begin to, with at most a batch of prepared frames."""
         with torch.inference_mode():
-            brought = [frame.to(self.device) for frame in frames]
-            outputs = in_batches(brought, self.batch_size, self.prepare.each, self._run)
-            return [_read(scores, boxes, finite, floor) for scores, boxes, finite in outputs]
+            later = start(prepared, self.batch_size, self._run)
+        return lambda: [_read(scores, boxes, finite, floor) for scores, boxes, finite in later()]
 
     def _run(self, batch: Tensor) -> tuple[Tensor, ...]:
         """Scores [N, queries], corners [N, queries, 4], and 1 where they are numbers, else 0.
@@ -76,9 +81,9 @@ class Detector:
     def _scores(self, logits: Tensor) -> Tensor:
         """How sure each query is of a person; 0 where another class is likelier."""
         if self.by_sigmoid:
-            return logits[..., sorted(self.labels)].sigmoid().amax(-1)
+            return logits.index_select(-1, self.labels).sigmoid().amax(-1)
         wanted = logits.new_zeros(logits.shape[-1], dtype=torch.bool)
-        wanted[sorted(self.labels)] = True
+        wanted.index_fill_(0, self.labels, True)
         scores, best = logits.softmax(-1)[..., :-1].max(-1)
         return scores * wanted[best]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from inference.bundle import Bundle, read_json
 from inference.manifest import BundleError, EmbedderPart
-from inference.models.batches import BatchSize, in_batches
+from inference.models.batches import BatchSize, Later, parts_of, start
 from inference.models.pixels import Preparation
 from inference.models.weights import import_transformers, load_model
 
@@ -66,10 +66,14 @@ class Embedder:
 
         None where the model gives no direction: a vector of zeros, or with what is no number.
         """
+        parts = parts_of([picture.to(self.device) for picture in pictures], self.batch_size)
+        return [vector for part in parts for vector in self.start(self.prepare.each(part))()]
+
+    def start(self, prepared: Sequence[Tensor]) -> Later[list[npt.NDArray[np.float32] | None]]:
+        """Begin to, with at most a batch of prepared pictures."""
         with torch.inference_mode():
-            brought = [picture.to(self.device) for picture in pictures]
-            outputs = in_batches(brought, self.batch_size, self.prepare.each, self._run)
-            return [unit(vector) for (vector,) in outputs]
+            later = start(prepared, self.batch_size, self._run)
+        return lambda: [unit(vector) for (vector,) in later()]
 
     def _run(self, batch: Tensor) -> tuple[Tensor]:
         # No threshold depends on a direction: half of the bits are enough, if the GPU has them.

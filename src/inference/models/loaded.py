@@ -11,17 +11,18 @@ from torch import Tensor
 from inference.bundle import Bundle
 from inference.manifest import BundleError
 from inference.models.attributes import Attribute
-from inference.models.batches import BatchSize, is_device_fault, spared
-from inference.models.crops import cut
+from inference.models.batches import BatchSize, Later, is_device_fault, spared
 from inference.models.detector import Detector
 from inference.models.embedder import Embedder
+from inference.models.pixels import Preparation
 from inference.people import Detections, Reading
 from inference.sights import Sight, Sights, Vector
 
 _CPU_BATCH = 1
 """On a CPU batches win little, and one shape for all is simplest with one picture."""
 _CUDA_BATCH = 32
-_NOBODY = Detections(np.zeros((0, 4)), np.zeros(0))
+NOBODY = Detections(np.zeros((0, 4)), np.zeros(0))
+"""What is found in a frame without persons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,80 +85,42 @@ class Models:
                 detail = " ".join(str(error).split())[:300]
                 raise BundleError(f"{name}: does not run: {detail}") from error
 
-    @property
-    def nothing(self) -> Sight:
-        """What is seen of a frame that was not looked at."""
-        return Sight(_NOBODY, dict.fromkeys(self.attributes, ()), ())
+    def find(self, frames: Sequence[Tensor]) -> Later[list[Detections]]:
+        """Begin to look for persons in at most a batch of frames uint8 [3, H, W]."""
+        if self.detector is None:
+            raise AssertionError("there is no detector")
+        return self.detector.start(self.detector.prepare.each(frames), self.floor)
 
-    def want(self, *, looked_at: bool, whole: bool) -> bool:
-        """Whether there is a part for what is asked about a frame; see `look`."""
-        return (looked_at and self.detector is not None) or (whole and self.embedder is not None)
+    def examine(
+        self, pictures: Sequence[Tensor], *, read: bool
+    ) -> Later[list[tuple[dict[str, Reading], Vector | None]]]:
+        """Begin to embed at most a batch of pictures uint8 [3, h, w], and to `read` them.
 
-    def look(
-        self,
-        frames: Sequence[Tensor],
-        whole: Sequence[bool] = (),
-        looked_at: Sequence[bool] = (),
-    ) -> list[Sight]:
-        """See what is in frames uint8 [3, H, W], of any videos.
-
-        `whole`: which of them to embed as such (empty: none); `looked_at`: in which to look for
-        persons (empty: all). The crops of all of them share batches; no frame changes what is seen
-        in another. What does not fit into memory is done in smaller batches from then on.
+        Parts that want the same pictures share them.
         """
-        embedded = list(whole) or [False] * len(frames)
-        searched = list(looked_at) or [True] * len(frames)
+        prepared: dict[Preparation, list[Tensor]] = {}
 
-        def run() -> list[Sight]:
-            size = self.batch_size.number
-            parts = [slice(at, at + size) for at in range(0, len(frames), size)]
+        def prepare(part: Attribute | Embedder) -> list[Tensor]:
+            if part.prepare not in prepared:
+                prepared[part.prepare] = part.prepare.each(pictures)
+            return prepared[part.prepare]
+
+        parts = self.attributes if read else {}
+        readings = {name: part.start(prepare(part)) for name, part in parts.items()}
+        embedder = self.embedder
+        vectors = None if embedder is None else embedder.start(prepare(embedder))
+
+        def later() -> list[tuple[dict[str, Reading], Vector | None]]:
+            known = {name: each() for name, each in readings.items()}
+            seen = [None] * len(pictures) if vectors is None else vectors()
             return [
-                sight
-                for part in parts
-                for sight in self._look(frames[part], embedded[part], searched[part])
+                ({name: each[at] for name, each in known.items()}, vector)
+                for at, vector in enumerate(seen)
             ]
 
-        return spared(run, self.batch_size, self.device)
+        return later
 
     def sights(self, seen: Sequence[Sight]) -> Sights:
         """Put what was seen in consecutive frames of one video into arrays."""
         words = {name: part.words for name, part in self.attributes.items()}
         return Sights.of(seen, words, 0 if self.embedder is None else self.embedder.size)
-
-    def _look(
-        self, frames: Sequence[Tensor], whole: Sequence[bool], looked_at: Sequence[bool]
-    ) -> list[Sight]:
-        persons = self._persons(frames, looked_at)
-        crops = [
-            [cut(frame, box) for box in found.boxes]
-            for frame, found in zip(frames, persons, strict=True)
-        ]
-        flat = [crop for each in crops for crop in each if crop is not None]
-        readings = {name: iter(part.read(flat)) for name, part in self.attributes.items()}
-        wholes = [frame for frame, wanted in zip(frames, whole, strict=True) if wanted]
-        embedded = self._embed([*flat, *wholes])
-        vectors, framed = iter(embedded[: len(flat)]), iter(embedded[len(flat) :])
-        sights = []
-        for found, each, wanted in zip(persons, crops, whole, strict=True):
-            read = {
-                name: [Reading() if crop is None else next(part) for crop in each]
-                for name, part in readings.items()
-            }
-            seen = [None if crop is None else next(vectors) for crop in each]
-            frame = next(framed) if wanted else None
-            lacking = 0
-            if self.embedder is not None:
-                shown = sum(crop is not None for crop in each) + int(wanted)
-                lacking = shown - sum(vector is not None for vector in (*seen, frame))
-            sights.append(Sight(found, read, seen, lacking, frame))
-        return sights
-
-    def _persons(self, frames: Sequence[Tensor], looked_at: Sequence[bool]) -> list[Detections]:
-        if self.detector is None:
-            return [_NOBODY] * len(frames)
-        searched = [frame for frame, looked in zip(frames, looked_at, strict=True) if looked]
-        found = iter(self.detector.detect(searched, self.floor))
-        return [next(found) if looked else _NOBODY for looked in looked_at]
-
-    def _embed(self, pictures: Sequence[Tensor]) -> Sequence[Vector | None]:
-        return [None] * len(pictures) if self.embedder is None else self.embedder.embed(pictures)

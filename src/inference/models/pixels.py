@@ -1,8 +1,10 @@
 """Prepares pictures as a model's image processor would, in torch, on the model's device."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 import torch
@@ -44,8 +46,8 @@ class Preparation:
         said = read_json(bundle.directory(model) / _FILE, name)
         try:
             return cls._parse(said)
-        except (KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"{part}: {name}: {error}") from error
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"{part}: {name}: {type(error).__name__}: {error}") from error
 
     @classmethod
     def _parse(cls, said: Mapping[str, Any]) -> Self:
@@ -68,7 +70,7 @@ class Preparation:
             _pair(crop) if crop is not None else None,
             float(said.get("rescale_factor", 1 / 255)) if said.get("do_rescale", True) else 1.0,
             _three(said["image_mean"] if is_normal else (0, 0, 0)),
-            _three(said["image_std"] if is_normal else (1, 1, 1)),
+            _deviations(said["image_std"] if is_normal else (1, 1, 1)),
         )
 
     @property
@@ -100,7 +102,7 @@ class Preparation:
         resized = resize(picture, height, width, self.filter)
         if self.crop is not None:
             resized = _middle(resized, *self.crop)
-        mean, std = (resized.new_tensor(three)[:, None, None] for three in (self.mean, self.std))
+        mean, std = (_column(three, picture.device) for three in (self.mean, self.std))
         return (resized * self.factor - mean) / std
 
     def _target(self, height: int, width: int) -> tuple[int, int]:
@@ -113,6 +115,12 @@ class Preparation:
         sides = round(edge), int(edge * long / short)
         high, wide = sides if height <= width else sides[::-1]
         return high - high % self.multiple, wide - wide % self.multiple
+
+
+@lru_cache(maxsize=64)
+def _column(three: tuple[float, float, float], device: torch.device) -> Tensor:
+    """float32 [3, 1, 1]. Kept on the device: to bring it there would wait for all that is begun."""
+    return torch.tensor(three, device=device)[:, None, None]
 
 
 def _size_of(said: Mapping[str, Any], *, keeps_ratio: bool) -> dict[str, int]:
@@ -143,7 +151,15 @@ def _pair(crop: Any) -> tuple[int, int]:
 
 def _three(numbers: Any) -> tuple[float, float, float]:
     first, second, third = (float(number) for number in numbers)
+    if not all(map(math.isfinite, (first, second, third))):
+        raise ValueError(f"{numbers} are not three numbers")
     return first, second, third
+
+
+def _deviations(numbers: Any) -> tuple[float, float, float]:
+    if not all(three := _three(numbers)):
+        raise ValueError(f"image_std {numbers}: nothing can be divided by 0")
+    return three
 
 
 def _middle(picture: Tensor, height: int, width: int) -> Tensor:

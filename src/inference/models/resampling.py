@@ -22,19 +22,20 @@ _SUPPORTS = {"bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 
 def resize(picture: Tensor, height: int, width: int, name: str) -> Tensor:
     """Resize uint8 [..., H, W] to float32 [..., height, width] of whole levels, 0..255."""
-    across = _along(picture.to(torch.int32), -1, width, name)
+    across = _along(picture, -1, width, name)
     return _along(across, -2, height, name).to(torch.float32)
 
 
 def _along(pixels: Tensor, dimension: int, target: int, name: str) -> Tensor:
-    """Resize one dimension of int32 levels, one tap of the filter for all of it at a time."""
+    """Resize one dimension of whole levels to int32, one tap of the filter for all at a time."""
     places, weights = _taps(pixels.shape[dimension], target, name, pixels.device)
-    shape = [1] * pixels.ndim
-    shape[dimension] = target
-    total = torch.tensor(1 << (_BITS - 1), dtype=torch.int32, device=pixels.device)
+    # With it in front, all that has one place there lies together and is copied as one.
+    rows = pixels.movedim(dimension, 0).contiguous().to(torch.int32)
+    shape = [target] + [1] * (rows.ndim - 1)
+    total: Tensor | int = 1 << (_BITS - 1)
     for at, weight in zip(places, weights, strict=True):
-        total = pixels.index_select(dimension, at).mul_(weight.view(shape)).add_(total)
-    return total.bitwise_right_shift_(_BITS).clamp_(0, 255)
+        total = rows.index_select(0, at).mul_(weight.view(shape)).add_(total)
+    return torch.as_tensor(total).bitwise_right_shift_(_BITS).clamp_(0, 255).movedim(0, dimension)
 
 
 @lru_cache(maxsize=512)

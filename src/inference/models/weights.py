@@ -45,12 +45,13 @@ def load_model(bundle: Bundle, part: str, model: str, loader: Any, device: torch
     Raises:
         BundleError: the files are no such model, weights are missing, or they do not fit.
     """
-    size, free = bundle.size_bytes(model), free_bytes(device)
-    if size > free:
-        raise BundleError(
-            f"{part}: its weights are {size} bytes, {device} has {free} left:"
-            " take a smaller model, or give more memory"
-        )
+    size = bundle.size_bytes(model)
+    for place in dict.fromkeys((device, torch.device("cpu"))):  # they are loaded on the CPU first
+        if size > (free := free_bytes(place)):
+            raise BundleError(
+                f"{part}: its weights are {size} bytes, {place} has {free} left:"
+                " take a smaller model, or give more memory"
+            )
     try:
         loaded, told = loader.from_pretrained(
             bundle.directory(model),

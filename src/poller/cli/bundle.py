@@ -93,6 +93,7 @@ def _report(bundle: Bundle, device: torch.device) -> dict[str, Any]:
     torch.set_num_threads(1)  # as in the service: what is measured is what there will be
     models = Models.load(bundle, device)
     frame = _test_frame(bundle.manifest.frame_side).to(device)
+    models.warm(*frame.shape[1:])
     try:
         parts = _try_parts(bundle, models, frame)
     except (RuntimeError, ValueError) as error:  # of the model's own code

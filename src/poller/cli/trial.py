@@ -17,6 +17,7 @@ from inference.events import Embedding, Event
 from inference.forkserver import ForkServer
 from inference.frames import FrameBatch
 from inference.manifest import BundleError, DetectorPart, Manifest
+from inference.models.line import look_at
 from inference.models.loaded import Models
 from inference.persons import Persons
 from inference.sights import Sight
@@ -44,6 +45,10 @@ class _Outcome:
     events: list[Event] = field(default_factory=list)
     embeddings: list[Embedding] = field(default_factory=list)
 
+    @property
+    def persons(self) -> list[Event]:
+        return [event for event in self.events if event.event_type == "person"]
+
 
 async def trial(place: str, video: Path, device: str, fps: float, *, as_json: bool) -> int:
     """Show the persons that a bundle finds in a video; nothing is stored. Returns the exit code.
@@ -62,7 +67,7 @@ async def trial(place: str, video: Path, device: str, fps: float, *, as_json: bo
         raise SettingsError([str(error)]) from error
     tracker = Tracker(threshold=detector.threshold, **said.tracking.model_dump())
     try:
-        persons = Persons(tracker, bundle.title)
+        persons = Persons(tracker, bundle.title, said.stretched)
         looks = min(fps, detector.fps or fps)
         outcome = await _run(models, persons, video, looks, said.frame_side)
     except (VideoRejectedError, DecoderFailedError) as error:
@@ -111,7 +116,7 @@ async def _run(
 
 def _look(models: Models, batch: FrameBatch) -> list[Sight]:
     frames = torch.from_numpy(batch.pixels.copy()).permute(0, 3, 1, 2)
-    return models.look(list(frames))
+    return look_at(models, list(frames))
 
 
 def _document(outcome: _Outcome, said: Manifest) -> dict[str, Any]:
@@ -128,7 +133,15 @@ def _document(outcome: _Outcome, said: Manifest) -> dict[str, Any]:
                 "age_group": event.age_group, "gender": event.gender,
                 "gender_score": event.gender_score, "attributes": event.attributes,
             }
-            for event in outcome.events
+            for event in outcome.persons
+        ],
+        "intervals": [
+            {
+                "event_type": event.event_type, "track_id": event.track_id,
+                "start_ms": event.start_ms, "end_ms": event.end_ms, "score": event.score,
+                "bbox": event.bbox, "attributes": event.attributes,
+            }
+            for event in outcome.events if event.event_type != "person"
         ],
         "embeddings": [
             {"track_id": each.track_id, "model": each.model, "numbers": len(each.vector)}
@@ -140,11 +153,13 @@ def _document(outcome: _Outcome, said: Manifest) -> dict[str, Any]:
 def _show(outcome: _Outcome, said: Manifest) -> None:
     console = Console(highlight=False, soft_wrap=True)
     why = "" if outcome.events else f": {_nobody(outcome, said)}"
-    console.print(f"{len(outcome.events)} persons in {outcome.frames} frames{why}")
+    persons = "1 person" if len(outcome.persons) == 1 else f"{len(outcome.persons)} persons"
+    console.print(f"{persons} in {outcome.frames} frames{why}")
     for event in outcome.events:
         times = f"{tables.clock(event.start_ms)} to {tables.clock(event.end_ms)}"
         words = [*tables.details(asdict(event)), f"score {event.score:.2f}"]
-        console.print(f"  {times}: {', '.join(words)}", markup=False)
+        indent = "  " if event.event_type == "person" else "    "
+        console.print(f"{indent}{times}: {', '.join(words)}", markup=False)
     if outcome.crowded:
         console.print(f"{outcome.crowded} detections were beyond what one frame may hold")
     if outcome.invalid:
@@ -155,7 +170,11 @@ def _nobody(outcome: _Outcome, said: Manifest) -> str:
     """Why there is nobody: what the surest score was, and what it would have had to be."""
     threshold, surest = _detector(said).threshold, outcome.surest
     if surest is None:
-        return f"no score reached {said.tracking.low:g} (tracker.low); threshold is {threshold:g}"
+        low = said.tracking.low
+        return (
+            f"no box was a person with a score of {low:g} (tracker.low) or more;"
+            f" threshold is {threshold:g}"
+        )
     if surest < threshold:
-        return f"the surest score was {surest:.2f}, threshold is {threshold:g}"
-    return f"the surest score was {surest:.2f}, but of nobody in two frames"
+        return f"the surest score was {surest:.4g}, threshold is {threshold:g}"
+    return f"the surest score was {surest:.4g}, but of nobody in two frames"

@@ -9,13 +9,11 @@ import torch
 
 from inference.engine import Engine
 from inference.events import Event
-from inference.frames import VideoInfo
 from inference.timeline import Timeline
 
 torch.set_num_threads(1)
 
 HEIGHT, WIDTH = 72, 128
-INFO = VideoInfo("mov", "h264", 128, 72, 25.0, 20.0, 500)
 
 Clip = npt.NDArray[np.uint8]
 Light = Callable[[float], tuple[float, float]]
@@ -54,7 +52,7 @@ def motion(clip: Clip, fps: float) -> list[Event]:
     engine, times = Engine("cpu"), np.arange(len(clip)) * 1000 / fps
     timeline = Timeline(source_fps=25, sample_fps=fps)
     timeline.push(times, engine.features(engine.open(), clip, times))
-    results = timeline.finish(INFO, len(clip) * 1000 / fps)
+    results = timeline.finish(len(clip) * 1000 / fps)
     return [event for event in results.events if event.event_type == "motion"]
 
 

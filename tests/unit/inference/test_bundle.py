@@ -90,12 +90,17 @@ def test_sealing_again_changes_nothing_but_the_sums(tmp_path: Path) -> None:
     assert read_bundle(root).manifest.tracking.low == 0.2
 
 
-def _write_index(root: Path, file: str) -> None:
+def _write_index(root: Path, file: object) -> None:
     weights = root / "age" / "model.safetensors"
     weights.rename(root / "age" / "model-00001-of-00002.safetensors")
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": file}}
     (root / "age" / "model.safetensors.index.json").write_text(json.dumps(index))
     seal_bundle(root)
+
+
+def _tie(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
 
 
 def _replace(path: Path, target: Path) -> None:
@@ -138,6 +143,25 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: rewrite(r, "0.6", "nan"),
         "attributes.gender.threshold: input should be",
     ),
+    "built-in name": (lambda r: rewrite(r, '"people"', '"builtin"'), "builtin is what is built in"),
+    "built-in vectors' name": (
+        lambda r: rewrite(r, '"people"', '"dct-hog"'),
+        "name: dct-hog is what is built in",
+    ),
+    "version with a dash": (lambda r: rewrite(r, '"2"', '"2-1"'), "version: string should match"),
+    "intervals of a number": (
+        lambda r: rewrite(r, 'kind = "number"', 'kind = "number"\nintervals = true'),
+        "attributes.age.intervals: not of kind number",
+    ),
+    "intervals under another event's name": (
+        lambda r: rewrite(
+            r,
+            "[attributes.gender]",
+            '[attributes.shot]\nmodel = "gender"\nkind = "label"\n'
+            "intervals = true\n\n[attributes.gender]",
+        ),
+        "attributes.shot.intervals: shot events are something else: give it another name",
+    ),
     "age in words": (lambda r: rewrite(r, '"number"', '"label"'), "age.kind: must be number"),
     "values of words": (
         lambda r: rewrite(r, "threshold = 0.6", "values = { Man = 1.0 }"),
@@ -149,7 +173,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "low above high": (
         lambda r: rewrite(r, "[files]", "[tracker]\nlow = 0.7\n[files]"),
-        "tracker.low: is above",
+        "tracker.low: 0.7 is above detector.threshold, 0.5: set",
     ),
     "never": (
         lambda r: rewrite(r, 'labels = ["person"]', 'labels = ["person"]\nfps = 0.0'),
@@ -240,6 +264,18 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         "gender/config.json: use_pretrained_backbone: weights are in",
     ),
     "config is a list": (lambda r: _set_config(r, []), "gender/config.json: is not a JSON object"),
+    "labels by no number": (
+        lambda r: _set_config(r, {"id2label": {"first": "Man"}}),
+        "gender/config.json: id2label: invalid literal for int()",
+    ),
+    "index of no files": (
+        lambda r: _write_index(r, ["b"]),
+        "age/model.safetensors.index.json: has no weight_map of files",
+    ),
+    "link to itself": (
+        lambda r: _tie(r / "age" / "config.json"),
+        "age/config.json: Symlink loop",
+    ),
     "another label": (
         lambda r: _set_config(r, {"id2label": {"0": "F", "1": "M"}}),
         "attributes.gender: the model has no label 'Man'; it has F, M",
@@ -310,6 +346,44 @@ def test_what_no_bundle_may_hold_is_not_sealed(tmp_path: Path) -> None:
     assert (root / "bundle.toml").read_text() == before
 
 
+FILES = "[files]\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("  [files]  # sums\n  'a' = 'b'\n\n", ""),
+        ("[files]\n# mine\n'a' = 'b'\n# mine, too\n", "# mine\n# mine, too\n"),
+        ("", ""),
+    ],
+    ids=["indented", "comments", "none"],
+)
+def test_sealing_again_changes_the_sums_alone(tmp_path: Path, written: str, kept: str) -> None:
+    """However the table was written; what the owner wrote in it stays."""
+    root = make_bundle(tmp_path)
+    path = root / "bundle.toml"
+    own = path.read_text().partition(FILES)[0]
+    path.write_text(own + written)
+
+    seal_bundle(root)
+
+    assert path.read_text().partition(FILES)[0].rstrip("\n") == (own + kept).rstrip("\n")
+    assert isinstance(read_bundle(root), Bundle)
+
+
+def test_what_cannot_be_sealed_stays_as_it_is(tmp_path: Path) -> None:
+    """Where the table is written so that it is not found, nothing is written over."""
+    root = make_bundle(tmp_path)
+    path = root / "bundle.toml"
+    own = "files = {}\n" + path.read_text().partition(FILES)[0]
+    path.write_text(own)
+
+    with pytest.raises(BundleError, match="remove what it says of `files`, and seal it again"):
+        seal_bundle(root)
+
+    assert path.read_text() == own
+
+
 def test_hidden_files_are_left_alone(tmp_path: Path) -> None:
     """Download tools leave their notes there; no loader reads them."""
     root = make_bundle(tmp_path)
@@ -333,5 +407,7 @@ def test_the_documents_example_is_a_manifest() -> None:
         "detector",
         "attributes.gender",
         "attributes.age",
+        "attributes.action",
         "embedder",
     }
+    assert manifest.stretched == {"action"}

@@ -96,6 +96,32 @@ def test_values_are_smoothed_over_the_track() -> None:
     assert event.attributes == {"facing": {"value": "left", "score": 0.5}}
 
 
+def test_what_they_do_has_its_times() -> None:
+    """Of the attributes of which that is wanted, beside the word for all of the appearance."""
+    tracker = Tracker(threshold=0.5, low=0.1, overlap=0.2, keep_seconds=1.0)
+    persons = Persons(tracker, "people-1", frozenset({"action"}))
+    for at, word in enumerate(["sits", "sits", "sits", "waves", "waves", None]):
+        read = Reading() if word is None else Reading(text=word, score=0.6 + at / 10)
+        see(persons, 200 * at, {"action": read, "facing": Reading(text="left", score=0.5)})
+    persons.push(1200, NOBODY, {}, [])
+
+    events, _ = persons.finish(1400)
+
+    assert [(each.event_type, each.start_ms, each.end_ms) for each in events] == [
+        ("person", 0, 1200),
+        ("action", 0, 600),
+        ("action", 600, 1000),
+    ]
+    person, sits, waves = events
+    assert {each.track_id for each in events} == {person.track_id}
+    assert sits.attributes == {"action": {"value": "sits", "score": pytest.approx(0.7)}}
+    assert waves.score == pytest.approx(0.95)
+    assert waves.best_ms == 800
+    assert waves.bbox == pytest.approx((0, 0.1, 0.2, 0.5))
+    assert person.attributes["facing"] == {"value": "left", "score": 0.5}
+    assert person.attributes["action"] == {"value": "sits", "score": pytest.approx(2.1 / 5)}
+
+
 def test_what_is_no_number_is_never_a_value() -> None:
     """The other frames speak for the person; if none does, the value is null."""
     persons = make_persons()

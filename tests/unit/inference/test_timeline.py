@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 
 from inference.events import Event, Results
 from inference.features import DESCRIPTOR_SIZE, FrameFeatures
-from inference.frames import Gap, VideoInfo
+from inference.frames import Gap
 from inference.sampling import Rate
 from inference.timeline import Timeline
 from inference.wire import Changed
 
-INFO = VideoInfo("mov", "h264", 128, 72, 25.0, 20.0, 500)
 FRAME_MS = 40.0
 
 
@@ -57,7 +56,7 @@ def reduce(features: FrameFeatures, *, gaps: tuple[Gap, ...] = ()) -> Results:
     timeline.push(times_of(len(features)), features)
     for gap in gaps:
         timeline.gap(gap)
-    return timeline.finish(INFO, FRAME_MS * len(features))
+    return timeline.finish(FRAME_MS * len(features))
 
 
 def of_type(results: Results, event_type: str) -> list[tuple[int, int]]:
@@ -138,7 +137,7 @@ def test_no_frames() -> None:
     timeline = Timeline(source_fps=25, sample_fps=None)
     timeline.gap(Gap(0.0, 5000.0, "damaged"))
 
-    results = timeline.finish(INFO, 5000.0)
+    results = timeline.finish(5000.0)
 
     assert [event.event_type for event in results.events] == ["decode_gap"]
     assert results.embeddings == ()
@@ -153,7 +152,7 @@ def test_order(sample_fps: float | None) -> None:
     timeline = Timeline(source_fps=25, sample_fps=sample_fps)
     timeline.push(times_of(300), features)
 
-    results = timeline.finish(INFO, 12000.0)
+    results = timeline.finish(12000.0)
 
     starts = [event.start_ms for event in results.events]
     assert {event.event_type for event in results.events} == {"shot", "black", "freeze"}
@@ -177,7 +176,7 @@ def test_batches_do_not_matter(pieces: list[int], cuts: tuple[int, ...]) -> None
         timeline.push(times[start:end], part_of(features, slice(start, end)))
         timeline = pickle.loads(pickle.dumps(timeline))  # noqa: S301  # our own bytes
 
-    assert_equal(timeline.finish(INFO, FRAME_MS * 200), whole)
+    assert_equal(timeline.finish(FRAME_MS * 200), whole)
 
 
 @given(st.sets(st.integers(0, 199), max_size=30).map(lambda cuts: tuple(sorted(cuts))))
@@ -262,7 +261,7 @@ def test_keyframes_far_apart(
     timeline = Timeline(source_fps=25, sample_fps="keyframes")
 
     timeline.push(np.arange(6, dtype=np.float64) * gap_ms, features)
-    results = timeline.finish(INFO, 6 * gap_ms)
+    results = timeline.finish(6 * gap_ms)
 
     assert of_type(results, "freeze") == freezes
     assert of_type(results, "black") == blacks
@@ -290,7 +289,7 @@ def test_cuts_looked_at_again(
 
     timeline.push(np.arange(60, dtype=np.float64) * step_ms, features)
     cuts = timeline.cuts()
-    results = timeline.finish(INFO, 60 * step_ms, changes)
+    results = timeline.finish(60 * step_ms, changes)
 
     spans = [(cut.since_ms, cut.pts_ms) for cut in cuts]
     assert spans == [(19 * step_ms, 20 * step_ms), (39 * step_ms, 40 * step_ms)]
@@ -311,7 +310,7 @@ def test_keyframes_in_clusters() -> None:
     timeline = Timeline(source_fps=25, sample_fps="keyframes")
 
     timeline.push(times, features)
-    results = timeline.finish(INFO, 40_000)
+    results = timeline.finish(40_000)
 
     assert of_type(results, "freeze") == [(0, 3000), (13_000, 16_000)]
     assert of_type(results, "black") == [(0, 3000), (13_000, 16_000)]
