@@ -8,6 +8,7 @@ mock_provider "aws" {
 variables {
   name                 = "poller-test"
   emails               = ["ops@example.com"]
+  runbook              = "https://example.com/runbook"
   queue_name           = "uploads"
   dlq_name             = "uploads-dlq"
   cluster_name         = "poller-test"
@@ -108,6 +109,16 @@ run "told" {
 
   module {
     source = "./modules/alarms"
+  }
+
+  assert {
+    condition = alltrue([
+      for told in concat(
+        [for alarm in aws_cloudwatch_metric_alarm.this : alarm.alarm_description],
+        [for target in [aws_cloudwatch_event_target.launch_failed, aws_cloudwatch_event_target.reconcile_failed[0]] : jsondecode(target.input_transformer[0].input_template)],
+      ) : can(regex(" Runbook: https://example.com/runbook#[a-z-]+$", told))
+    ])
+    error_message = "Each ends with the address of its section of the runbook."
   }
 
   assert {

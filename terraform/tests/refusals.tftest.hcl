@@ -77,6 +77,7 @@ variables {
   quiet_seconds              = 900
   warm                       = null
   emails                     = ["ops@example.com"]
+  runbook                    = "docs/runbook.md"
   dlq_name                   = "uploads-dlq"
   autoscaling_group          = "poller-test"
   log_group                  = "/ecs/poller-test"
@@ -924,6 +925,17 @@ run "address_that_is_none" {
     source = "./modules/alarms"
   }
   expect_failures = [var.emails]
+}
+
+run "a_section_of_the_runbook" {
+  command = plan
+  variables {
+    runbook = "https://example.com/runbook#dlq"
+  }
+  module {
+    source = "./modules/alarms"
+  }
+  expect_failures = [var.runbook]
 }
 
 run "depth_of_nothing" {

@@ -152,10 +152,10 @@ def test_a_rule_keeps_environments_apart(expression: Expression) -> None:
 def test_cloudwatch_names_the_same_sections() -> None:
     """Its alarms tell of what Prometheus cannot see, and lead to the same runbook."""
     told = (ROOT / "terraform/modules/alarms/main.tf").read_text("utf-8")
-    named = re.findall(r"Runbook: ([\w -]+)\.", told)
+    named = re.findall(r"Runbook: \${var\.runbook}#([\w-]+)", told)
 
-    assert len(named) >= 7
-    assert [name for name in named if section(name.lower().replace(" ", "-")) is None] == []
+    assert len(named) == told.count("Runbook: ") >= 7
+    assert [anchor for anchor in named if section(anchor) is None] == []
 
 
 @needs_promtool

@@ -21,6 +21,7 @@ module "stack" {
   tags         = local.tags
   image_digest = var.image_digest
   emails       = var.emails
+  runbook      = var.runbook
 
   max_tasks               = 2
   acceptable_wait_seconds = 1800

@@ -28,3 +28,9 @@ variable "emails" {
   type        = set(string)
   default     = []
 }
+
+variable "runbook" {
+  description = "Address under which those who are told read docs/runbook.md"
+  type        = string
+  default     = "docs/runbook.md"
+}

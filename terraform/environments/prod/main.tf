@@ -21,6 +21,7 @@ module "stack" {
   tags         = local.tags
   image_digest = var.image_digest
   emails       = var.emails
+  runbook      = var.runbook
 
   # Another range than dev has, so that one network can reach both.
   cidr = "10.41.0.0/16"

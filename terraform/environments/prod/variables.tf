@@ -32,3 +32,9 @@ variable "emails" {
     error_message = "emails must name at least one address: in production somebody is told."
   }
 }
+
+variable "runbook" {
+  description = "Address under which those who are told read docs/runbook.md"
+  type        = string
+  default     = "docs/runbook.md"
+}

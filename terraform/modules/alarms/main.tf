@@ -34,46 +34,46 @@ locals {
 
   watched = {
     dlq = {
-      description = "A message is in the dead-letter queue. Runbook: the DLQ is not empty."
+      description = "A message is in the dead-letter queue. Runbook: ${var.runbook}#the-dlq-is-not-empty"
       uses        = ["letters", "looked_at"], expression = "letters + looked_at"
       operator    = "GreaterThanOrEqualToThreshold", threshold = 1, period = 60, periods = 1
       # SQS says nothing of a queue that nobody touches for hours, and the letter lies there still.
       missing = "ignore"
     }
     depth = {
-      description = "Many messages wait. Runbook: the queue is deep."
+      description = "Many messages wait. Runbook: ${var.runbook}#the-queue-is-deep"
       uses        = ["visible"], expression = "visible + 0"
       operator    = "GreaterThanOrEqualToThreshold", threshold = var.depth, period = 60, periods = 5
     }
     age = {
-      description = "The oldest message is too old. Runbook: messages are old."
+      description = "The oldest message is too old. Runbook: ${var.runbook}#messages-are-old"
       uses        = ["age"], expression = "age + 0"
       operator    = "GreaterThanOrEqualToThreshold", threshold = var.age_seconds, period = 60, periods = 5
     }
     duplicates = {
-      description = "Videos are announced far more often than analysed. Runbook: many duplicates."
+      description = "Videos are announced far more often than analysed. Runbook: ${var.runbook}#many-duplicates"
       uses        = ["duplicates", "stored"], expression = "IF(duplicates < 10, 0, duplicates / IF(FILL(stored, 0) < 1, 1, FILL(stored, 0)))"
       operator    = "GreaterThanThreshold", threshold = var.duplicates_per_video, period = 3600, periods = 1
     }
     capacity = {
-      description = "Tasks have waited for GPU instances for longer than these take to start: none is to be had in these zones and types, or a quota is used up. Runbook: tasks are pending."
+      description = "Tasks have waited for GPU instances for longer than these take to start: none is to be had in these zones and types, or a quota is used up. Runbook: ${var.runbook}#tasks-are-pending"
       uses        = ["reservation"], expression = "reservation + 0"
       operator    = "GreaterThanThreshold", threshold = 100, period = 60, periods = var.capacity_minutes
     }
     # ECS lets go of an instance without a task after a quarter of an hour. One that it does not know
     # is protected from everybody else, too, and would be paid for without an end.
     idle = {
-      description = "There have been more GPU instances than tasks for an hour, and each is paid for. Runbook: instances are idle."
+      description = "There have been more GPU instances than tasks for an hour, and each is paid for. Runbook: ${var.runbook}#instances-are-idle"
       uses        = ["reservation"], expression = "reservation + 0"
       operator    = "LessThanThreshold", threshold = 100, period = 60, periods = 60
     }
     no-progress = {
-      description = "Messages wait and none is finished. Runbook: no progress."
+      description = "Messages wait and none is finished. Runbook: ${var.runbook}#no-progress"
       uses        = ["visible", "deleted"], expression = "IF(visible > 0 AND FILL(deleted, 0) < 1, 1, 0)"
       operator    = "GreaterThanOrEqualToThreshold", threshold = 1, period = 300, periods = var.no_progress_minutes / 5
     }
     reconcile = {
-      description = "The scheduler could not start poller reconcile, and gave up until the next time. Runbook: reconcile failed."
+      description = "The scheduler could not start poller reconcile, and gave up until the next time. Runbook: ${var.runbook}#reconcile-failed"
       uses        = ["dropped"], expression = "dropped + 0"
       operator    = "GreaterThanOrEqualToThreshold", threshold = 1, period = 300, periods = 1
     }
@@ -195,7 +195,7 @@ resource "aws_cloudwatch_event_target" "launch_failed" {
 
   input_transformer {
     input_paths    = { cause = "$.detail.StatusMessage", group = "$.detail.AutoScalingGroupName" }
-    input_template = "\"An instance of <group> did not start: <cause> Runbook: tasks are pending.\""
+    input_template = "\"An instance of <group> did not start: <cause> Runbook: ${var.runbook}#tasks-are-pending\""
   }
 
   depends_on = [aws_sns_topic_policy.this]
@@ -232,7 +232,7 @@ resource "aws_cloudwatch_event_target" "reconcile_failed" {
 
   input_transformer {
     input_paths    = { why = "$.detail.stoppedReason", task = "$.detail.taskArn" }
-    input_template = "\"poller reconcile did not end well: <why> (<task>) Runbook: reconcile failed.\""
+    input_template = "\"poller reconcile did not end well: <why> (<task>) Runbook: ${var.runbook}#reconcile-failed\""
   }
 
   depends_on = [aws_sns_topic_policy.this]

@@ -13,6 +13,16 @@ variable "emails" {
   }
 }
 
+variable "runbook" {
+  description = "Address under which those who are told read docs/runbook.md"
+  type        = string
+
+  validation {
+    condition     = can(regex("^[^\\s\"<>\\\\#]{1,512}$", var.runbook))
+    error_message = "runbook must be an address without spaces, quotes, angle brackets or a part after #: each alarm adds the name of its section."
+  }
+}
+
 variable "queue_name" {
   description = "Name of the queue that announces uploads"
   type        = string

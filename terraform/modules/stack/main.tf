@@ -141,6 +141,7 @@ module "alarms" {
 
   name                 = var.name
   emails               = var.emails
+  runbook              = var.runbook
   queue_name           = module.intake.queue.name
   dlq_name             = module.intake.dlq.name
   cluster_name         = module.cluster.cluster.name

@@ -367,6 +367,12 @@ variable "emails" {
   default     = []
 }
 
+variable "runbook" {
+  description = "Address under which those who are told read docs/runbook.md"
+  type        = string
+  default     = "docs/runbook.md"
+}
+
 variable "alarm_depth" {
   description = "Messages that wait, from which on it is too many"
   type        = number
