@@ -12,12 +12,16 @@ from poller.local.resources import Clients
 
 
 def run_poller(
-    environment: Mapping[str, str], *arguments: str, cwd: Path | None = None, columns: int = 250
+    environment: Mapping[str, str],
+    *arguments: str,
+    cwd: Path | None = None,
+    columns: int | None = None,
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end and return its exit code and output."""
+    width = {} if columns is None else {"COLUMNS": str(columns)}
     return subprocess.run(
         [sys.executable, "-m", "poller", *arguments],
-        env={**environment, "COLUMNS": str(columns), "PYTHONPATH": str(Path("src").resolve())},
+        env={**environment, **width, "PYTHONPATH": str(Path("src").resolve())},
         capture_output=True,
         text=True,
         check=False,

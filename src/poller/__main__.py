@@ -1,14 +1,20 @@
 """`python -m poller` and the command `poller`."""
 
+import os
 import sys
 
 from poller.cli import app
 from poller.cli.typed import as_typed
 from poller.errors import PermanentError, RetryableError, SettingsError, UnavailableError
 
+_COLUMNS = 200
+"""Where nobody looks on, as in the log of a task: people copy keys from there, whole ones."""
+
 
 def main() -> None:
     """Run a command. Exit code 0: done, 1: failed, 2: usage or settings."""
+    if not (sys.stdout.isatty() or sys.stderr.isatty()):
+        os.environ.setdefault("COLUMNS", str(_COLUMNS))
     try:
         app()
     except SettingsError as error:

@@ -38,7 +38,7 @@ def test_doctor_has_nowhere_to_write(settings_env: dict[str, str]) -> None:
 
     examined = subprocess.run(
         ["sh", "-c", f"ulimit -f 0; exec {sys.executable} -m poller doctor"],  # noqa: S607
-        env={**environment, "COLUMNS": "250", "PYTHONPATH": str(Path("src").resolve())},
+        env={**environment, "PYTHONPATH": str(Path("src").resolve())},
         capture_output=True,
         text=True,
         check=False,

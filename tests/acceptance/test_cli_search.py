@@ -159,6 +159,20 @@ async def test_neighbours_in_time_are_one_moment(
     assert found[-1] == ("other", 0)
 
 
+async def test_a_key_stays_in_one_line_where_nobody_looks_on(
+    settings_env: dict[str, str], database: Database, tmp_path: Path
+) -> None:
+    """In the log of a task, where a terminal's width means nothing."""
+    key = "videos/2025/12/29/the-camera-above-the-door/holiday.mp4"
+    await store(database, tmp_path, key, {0: view(1)})
+    picture = write_picture(tmp_path / "seen.png", view(1))
+    settings_env.pop("COLUMNS", None)
+
+    shown = run_poller(settings_env, "search", "--image", str(picture))
+
+    assert f"s3://shop/{key}" in shown.stdout
+
+
 async def test_persons_who_come_at_the_same_time_are_all_shown(
     database: Database, settings_env: dict[str, str], tmp_path: Path
 ) -> None:

@@ -48,7 +48,7 @@ def test_it_says_waits_hours_dollars_and_limits() -> None:
 )
 def test_it_says_what_is_short(options: list[str], said: list[str], unsaid: list[str]) -> None:
     """Each thing, and what is to be done; the starts, where nothing else is."""
-    shown = run_poller(os.environ, "simulate", "--hours", "24", *options, columns=250)
+    shown = run_poller(os.environ, "simulate", "--hours", "24", *options)
 
     assert shown.returncode == 0, shown.stderr
     verdict = "".join(re.split(r"┘\n", shown.stdout)[-1:])
@@ -85,7 +85,6 @@ def test_recorded_uploads_under_an_applied_policy(tmp_path: Path) -> None:
         str(tmp_path / "stack.json"),
         "--max-tasks",
         "7",
-        columns=250,
     )
 
     assert said.returncode == 0, said.stderr
