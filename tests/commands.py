@@ -18,10 +18,12 @@ def run_poller(
     columns: int | None = None,
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end and return its exit code and output."""
+    # GNU readline, which pytest loads, puts the width of a terminal into the environment.
+    inherited = {name: value for name, value in environment.items() if name != "COLUMNS"}
     width = {} if columns is None else {"COLUMNS": str(columns)}
     return subprocess.run(
         [sys.executable, "-m", "poller", *arguments],
-        env={**environment, **width, "PYTHONPATH": str(Path("src").resolve())},
+        env={**inherited, **width, "PYTHONPATH": str(Path("src").resolve())},
         capture_output=True,
         text=True,
         check=False,

@@ -166,7 +166,6 @@ async def test_a_key_stays_in_one_line_where_nobody_looks_on(
     key = "videos/2025/12/29/the-camera-above-the-door/holiday.mp4"
     await store(database, tmp_path, key, {0: view(1)})
     picture = write_picture(tmp_path / "seen.png", view(1))
-    settings_env.pop("COLUMNS", None)
 
     shown = run_poller(settings_env, "search", "--image", str(picture))
 
