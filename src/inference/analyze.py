@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inference.checkpoint import Journal, Measured, NoJournal, Past, read_past
@@ -65,6 +65,8 @@ class Analysis:
     """Persons left out of frames with too many."""
     unrefined: str = ""
     """Why not all cuts were looked at again, if a decoder failed at that."""
+    retried: str = ""
+    """How its first decoder failed, if the tolerant one did the work."""
 
 
 Progress = Callable[[float, int], None]
@@ -135,8 +137,10 @@ class Analyzer:
         journal = journal or NoJournal()
         try:
             return await self._attempt(path, on_progress, on_alive, journal)
-        except DecoderFailedError:
-            return await self._attempt(path, on_progress, on_alive, journal, tolerant=True)
+        except DecoderFailedError as error:
+            retried = str(error)
+        analysis = await self._attempt(path, on_progress, on_alive, journal, tolerant=True)
+        return replace(analysis, retried=retried)
 
     async def _attempt(
         self,

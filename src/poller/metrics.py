@@ -87,7 +87,7 @@ ERROR_KINDS = (
     *("object_missing", "object_forbidden", "object_unreadable", "too_large", "too_long"),
     *("not_a_video", "no_video_stream", "unsupported_codec"),
     *("decoder_timeout", "decoder_crashed", "decoder_out_of_memory", "device_fault"),
-    *("device_unavailable", "decoder_unavailable"),
+    *("device_unavailable", "decoder_unavailable", "decoder_retried"),
     *("model_invalid", "model_crowded"),
     *(
         "attempts_exhausted",

@@ -124,6 +124,9 @@ def note_stored(claim: Claimed, analysis: Analysis) -> None:
     """Count what was committed, and tell what could have been better."""
     if analysis.unrefined:
         log.warning("cuts.unrefined", analysis_id=claim.analysis_id, why=analysis.unrefined)
+    if analysis.retried:
+        log.warning("decoder.retried", analysis_id=claim.analysis_id, why=analysis.retried)
+        metrics.ERRORS.labels("decoder_retried").inc()
     metrics.VIDEOS_FINISHED.labels("done").inc()
     metrics.VIDEO_SECONDS.inc(analysis.info.duration_seconds)
     metrics.FRAMES_DECODED.inc(analysis.frames_decoded)

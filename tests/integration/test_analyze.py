@@ -134,6 +134,8 @@ async def test_second_attempt(
 
     assert analysis.results.events == undisturbed.results.events
     assert analysis.frames_analyzed == 240
+    assert analysis.retried.startswith("decoder_")
+    assert not undisturbed.retried
     assert find_decoders(path) == []
 
 
