@@ -190,6 +190,10 @@ def _check_attribute(name: str, part: AttributePart) -> None:
     wrong = "values" if part.kind == "label" else "labels"
     if getattr(part, wrong) is not None:
         raise BundleError(f"{place}.{wrong}: not of kind {part.kind}")
+    if not part.minimum < part.maximum:
+        raise BundleError(f"{place}.minimum: {part.minimum:g} is not below its maximum")
+    if part.scale == 0:
+        raise BundleError(f"{place}.scale: with 0 everything is the same number")
     if part.intervals and part.kind != "label":
         raise BundleError(f"{place}.intervals: not of kind {part.kind}")
     if part.intervals and name in EVENT_TYPES:

@@ -420,7 +420,7 @@ SPOILT = {
     ),
     "weights of another shape": (
         lambda d: _spoil_weights(d, "classifier.weight", torch.zeros(5, 16)),
-        "attributes.gender: ",
+        "attributes.gender: 1 weights have another shape than its config.json says",
     ),
     "no preparation": (
         lambda d: (d / "preprocessor_config.json").unlink(),

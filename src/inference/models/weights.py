@@ -61,6 +61,7 @@ def load_model(bundle: Bundle, part: str, model: str, loader: Any, device: torch
             local_files_only=True,
             attn_implementation="eager",
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
         )
         loaded = loaded.to(device)
         if device.type == "cuda":  # convolutions are faster so
@@ -71,10 +72,14 @@ def load_model(bundle: Bundle, part: str, model: str, loader: Any, device: torch
         detail = " ".join(str(error).split()) or type(error).__name__
         raise BundleError(f"{part}: does not load: {detail[:300]}") from error
     # Without this, transformers fills what is missing with random numbers and goes on.
-    for fault in ("missing_keys", "mismatched_keys"):
-        if told[fault]:
-            first = min(str(key) for key in told[fault])
-            raise BundleError(f"{part}: {len(told[fault])} weights are missing, such as {first}")
+    if missing := told["missing_keys"]:
+        raise BundleError(f"{part}: {len(missing)} weights are missing, such as {min(missing)}")
+    if misshapen := told["mismatched_keys"]:
+        name, here, wanted = min(misshapen)
+        raise BundleError(
+            f"{part}: {len(misshapen)} weights have another shape than its config.json says, such"
+            f" as {name}: {[*here]}, not {[*wanted]}"
+        )
     return loaded.eval().requires_grad_(requires_grad=False)
 
 

@@ -162,6 +162,14 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         "attributes.shot.intervals: shot events are something else: give it another name",
     ),
+    "no number between": (
+        lambda r: rewrite(r, 'kind = "number"', 'kind = "number"\nminimum = 200.0'),
+        "attributes.age.minimum: 200 is not below its maximum",
+    ),
+    "one number for all": (
+        lambda r: rewrite(r, 'kind = "number"', 'kind = "number"\nscale = 0.0'),
+        "attributes.age.scale: with 0 everything is the same number",
+    ),
     "age in words": (lambda r: rewrite(r, '"number"', '"label"'), "age.kind: must be number"),
     "values of words": (
         lambda r: rewrite(r, "threshold = 0.6", "values = { Man = 1.0 }"),
