@@ -267,6 +267,29 @@ def test_server_takes_its_children_along(tmp_path: Path) -> None:
     assert alive == []
 
 
+def test_server_that_is_stopped_goes_on(tmp_path: Path) -> None:
+    """A frozen server is what people try first: it has not ended, and its data stay."""
+    directory = tmp_path / "server"
+    directory.mkdir()
+    code = "import time; open('up', 'w').close(); time.sleep(600)"
+    server = KeptServer(
+        [sys.executable, "-c", code], directory=directory, log=tmp_path / "log", env={}
+    )
+    server.wait_ready((directory / "up").exists, seconds=20)
+    [process] = psutil.Process(server.pid).children()
+
+    process.suspend()
+    with pytest.raises(psutil.TimeoutExpired):
+        process.wait(1)
+    process.resume()
+
+    with pytest.raises(psutil.TimeoutExpired):
+        process.wait(1)
+    assert directory.exists()
+    server.stop()
+    assert not process.is_running()
+
+
 def test_postgres_runs_from_an_installation_that_only_its_owner_can_reach(tmp_path: Path) -> None:
     """Run by root, from a directory that is closed to everyone else, as below /root."""
     site_packages = tmp_path / "site-packages"

@@ -33,11 +33,19 @@ def main() -> int:
         group=arguments.gid,
         extra_groups=None if arguments.uid is None else [],
     )
-    select.select([sys.stdin, wake], [], [])
+    _await_end(server, wake)
     try:
         return _end(server, arguments.stop_signal)
     finally:
         shutil.rmtree(arguments.directory, ignore_errors=True)
+
+
+def _await_end(server: subprocess.Popen[bytes], wake: int) -> None:
+    while server.poll() is None:
+        ready, _, _ = select.select([sys.stdin, wake], [], [])
+        # SIGCHLD also says that the server was stopped or goes on, which is no end.
+        if sys.stdin in ready or set(os.read(wake, 64)) != {signal.SIGCHLD}:
+            return
 
 
 def _end(server: subprocess.Popen[bytes], stop_signal: int) -> int:
