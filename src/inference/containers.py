@@ -43,7 +43,7 @@ def admit_container(path: Path) -> InputContainer:
     except av.error.ArgumentError as error:
         raise _refused_container(path) from error
     except (av.error.InvalidDataError, av.error.EOFError) as error:
-        raise VideoRejectedError("not_a_video", "no video container is recognised") from error
+        raise VideoRejectedError("not_a_video", _unrecognised(path)) from error
 
 
 @contextmanager
@@ -62,13 +62,20 @@ def open_stream(
         yield container, stream
 
 
+def _unrecognised(path: Path) -> str:
+    with path.open("rb") as file:
+        if file.read(8)[4:] == b"ftyp":
+            return "an MP4 without its index: cut off, or its recorder did not close it"
+    return "no video container is recognised"
+
+
 def _refused_container(path: Path) -> VideoRejectedError:
     try:
         with open_container(path, _OTHER_CONTAINERS) as container:
             name = container.format.name
             kinds = {stream.type for stream in container.streams}
     except av.error.FFmpegError:
-        return VideoRejectedError("not_a_video", "no video container is recognised")
+        return VideoRejectedError("not_a_video", _unrecognised(path))
     if "video" in kinds:
         return VideoRejectedError("unsupported_codec", f"container {name} is not supported")
     if "audio" in kinds:

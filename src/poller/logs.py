@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object, or one coloured line, for each event."""
+"""Structured logs: one JSON object, or one line for people, for each event."""
 
 import logging
 import sys
@@ -14,7 +14,7 @@ def configure(level: str, output: Literal["json", "console"]) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer()
+    renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
     if output == "json":
         shared.append(structlog.processors.format_exc_info)
         renderer = structlog.processors.JSONRenderer()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
 _CHUNK_BYTES = 1024 * 1024
-_FREE_BYTES = 256 * 1024 * 1024
+FREE_BYTES = 256 * 1024 * 1024
 _MISSING = {
     "404",
     "NoSuchKey",
@@ -82,12 +82,12 @@ def check_room(directory: Path, size_bytes: int) -> None:
         UnavailableError: it is full now.
     """
     total, _, free = shutil.disk_usage(directory)
-    if total < size_bytes + _FREE_BYTES:
-        raise PermanentError("too_large", f"{size_bytes} bytes do not fit on a disk of {total}")
-    if free < size_bytes + _FREE_BYTES:
-        raise UnavailableError(
-            "disk", f"{free} bytes are free in {directory}; {size_bytes} are needed"
-        )
+    needed = size_bytes + FREE_BYTES
+    what = f"{size_bytes} bytes and {FREE_BYTES} that stay free"
+    if total < needed:
+        raise PermanentError("too_large", f"{what} do not fit on a disk of {total}")
+    if free < needed:
+        raise UnavailableError("disk", f"{free} bytes are free in {directory}; {what} are needed")
 
 
 class Objects:

@@ -228,7 +228,7 @@ async def check_queue(client: "SQSClient", url: str, dlq_url: str | None) -> str
         raise SettingsError(
             [f"POLLER_QUEUE_URL ({url}) is a FIFO queue; only standard queues are supported"]
         )
-    attributes = await _read_attributes(client, url)
+    attributes = await _read_attributes(client, url, "POLLER_QUEUE_URL")
     policy = json.loads(attributes.get("RedrivePolicy", "{}"))
     if dlq_url is None and "deadLetterTargetArn" in policy:
         _, _, _, _, account, name = policy["deadLetterTargetArn"].split(":")
@@ -249,16 +249,16 @@ async def check_queue(client: "SQSClient", url: str, dlq_url: str | None) -> str
         )
     if dlq_url == url:
         raise SettingsError(["POLLER_DLQ_URL is the queue itself"])
-    await _read_attributes(client, dlq_url)
+    await _read_attributes(client, dlq_url, "POLLER_DLQ_URL")
     return dlq_url
 
 
-async def _read_attributes(client: "SQSClient", url: str) -> Mapping[str, str]:
+async def _read_attributes(client: "SQSClient", url: str, setting: str) -> Mapping[str, str]:
     try:
         with outages_translated():
             response = await client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
     except MissingQueueError as error:
-        raise SettingsError([f"there is no queue {url}"]) from error
+        raise SettingsError([f"{setting}: there is no queue {url}"]) from error
     except UnavailableError as error:
         if isinstance(error.__cause__, NoCredentialsError):
             raise SettingsError(["no AWS credentials: set AWS_* or a role"]) from error

@@ -80,7 +80,8 @@ class Watch:
                 await self._claims.ping()
         except (UnavailableError, TimeoutError) as error:
             faults.append(str(error) or "postgres does not answer")
-        if (outage := self._consumer.outage) is not None:
+        outage = self._consumer.outage
+        if outage is not None and not (outage == "postgres" and faults):
             faults.append(f"{outage} is unavailable")
         return faults
 

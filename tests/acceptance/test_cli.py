@@ -15,6 +15,7 @@ from rich.console import Console
 from tests.acceptance.conftest import Shop
 from tests.clips import make_clip
 from tests.commands import receive_all, run_poller, send_letter, store_video
+from tests.proxy import proxied
 from tests.running import running
 
 from inference.events import PIPELINE
@@ -378,6 +379,31 @@ async def test_submit_waits_no_longer_than_told(
     assert given_up.returncode == 1
     # Lines are broken where the path to the command is long.
     assert "pollerrun`run?" in "".join(given_up.stdout.split())
+
+
+async def test_submit_says_what_an_outage_leaves(
+    settings_env: dict[str, str], database_url: str, tmp_path: Path
+) -> None:
+    """When the database goes while it waits: what is announced is not lost."""
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"x")
+    async with proxied(database_url) as (url, proxy):
+        submitted = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "poller", "submit", str(video), "--wait"),
+            env=settings_env | {"POLLER_DATABASE_URL": url},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert submitted.stdout is not None
+        async with asyncio.timeout(60):
+            while not (await submitted.stdout.readline()).startswith(b"announced "):
+                pass
+        proxy.cut()
+        shown, failed = await submitted.communicate()
+
+    assert submitted.returncode == 1
+    assert b"What is announced is analysed all the same" in shown
+    assert b"postgres is unavailable" in failed
 
 
 async def test_status_counts(

@@ -7,8 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tests.commands import run_poller
 from tests.running import running
+
+from poller.cli.doctor import check_work_dir
+from poller.errors import SettingsError
+from poller.settings import Settings
 
 
 def test_doctor_finds_everything_in_order(settings_env: dict[str, str]) -> None:
@@ -82,6 +87,27 @@ def test_doctor_names_all_that_is_wrong(settings_env: dict[str, str]) -> None:
     }  # fmt: skip
     assert "✓ queue: " in examined.stdout
     assert "✗ device: it does not start: no CUDA device\n" in examined.stdout
+
+
+def test_doctor_says_which_queue_is_missing(settings_env: dict[str, str]) -> None:
+    """By the setting: the two have one address but for the name."""
+    mistyped = {"POLLER_DLQ_URL": settings_env["POLLER_DLQ_URL"] + "-none"}
+
+    examined = run_poller(settings_env | mistyped, "doctor")
+
+    assert examined.returncode == 1
+    assert "✗ dlq: POLLER_DLQ_URL: there is no queue" in examined.stdout
+    assert "POLLER_QUEUE_URL: there" not in examined.stdout
+
+
+async def test_doctor_on_a_disk_for_no_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the least that stays free is all that there is, it is no doubt but a fault."""
+    monkeypatch.setitem(check_work_dir.__globals__, "FREE_BYTES", 2**62)
+
+    with pytest.raises(SettingsError, match=r"has room for no video: 4\.0EiB stay free"):
+        await check_work_dir(Settings.model_construct(work_dir=tmp_path))
 
 
 def test_doctor_without_a_queue(settings_env: dict[str, str]) -> None:

@@ -210,6 +210,8 @@ async def test_filters(database: Database, settings_env: dict[str, str], tmp_pat
     }
     assert find(settings_env, *looked_for, "--in", "new", "--kind", "shot") == [("new", 0)]
     assert find(settings_env, *looked_for, "--during", "person") == []
+    nothing = run_poller(settings_env, "search", *looked_for, "--during", "moton")
+    assert "described during `moton` fits" in nothing.stdout
 
 
 async def test_a_filter_does_not_empty_the_list(database: Database) -> None:
@@ -251,6 +253,7 @@ async def test_a_filter_does_not_empty_the_list(database: Database) -> None:
         (("--video", "84", "--at", "1:00:00"), "the nearest is at 0:00.000"),
         (("--image", "nothing.png"), "nothing.png: No such file or directory\n"),
         (("--image", "text.png"), "holds no picture"),
+        (("--text", " "), "--text: say in words"),
         (("--text", "a red car"), "the built-in descriptor knows no words"),
         (("--video", "84", "--at", "0", "--in", "85"), "no video is known as 85"),
     ],

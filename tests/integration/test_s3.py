@@ -12,7 +12,7 @@ from tests.proxy import proxied
 
 from poller.errors import PermanentError, RetryableError, SupersededError, UnavailableError
 from poller.local.resources import Clients
-from poller.s3 import ObjectRevision, Objects, errors_translated, open_client
+from poller.s3 import FREE_BYTES, ObjectRevision, Objects, errors_translated, open_client
 
 BYTES = b"0123456789" * 300_000
 
@@ -107,6 +107,7 @@ async def test_more_than_the_disk_ever_holds(objects: Objects, bucket: str, tmp_
         await objects.fetch(huge, tmp_path / "video", lambda: None)
 
     assert refused.value.reason == "too_large"
+    assert f"and {FREE_BYTES} that stay free do not fit" in refused.value.detail
 
 
 async def test_an_object_with_a_key_of_its_own(
@@ -133,6 +134,7 @@ async def test_a_full_disk_is_an_outage(objects: Objects, bucket: str, tmp_path:
         await objects.fetch(huge, tmp_path / "video", lambda: None)
 
     assert away.value.system == "disk"
+    assert f"and {FREE_BYTES} that stay free are needed" in str(away.value)
 
 
 @pytest.mark.parametrize(

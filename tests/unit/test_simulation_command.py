@@ -91,6 +91,19 @@ def test_recorded_uploads_under_an_applied_policy(tmp_path: Path) -> None:
     assert "30 s each; at most 7 tasks, 60 messages for each" in said.stdout
 
 
+def test_a_mistyped_year_is_refused(tmp_path: Path) -> None:
+    """Rather than simulated, minute by minute."""
+    path = tmp_path / "uploads.csv"
+    path.write_text("arrived_at\n2026-01-01\n2020-01-01\n2026-01-02\n", "utf-8")
+
+    refused = CliRunner().invoke(app, ["simulate", str(path)])
+
+    assert isinstance(refused.exception, SettingsError)
+    assert refused.exception.lines == [
+        "the CSV goes from 2020-01-01 to 2026-01-02; at most 8784 hours are simulated"
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

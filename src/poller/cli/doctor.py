@@ -34,6 +34,7 @@ from poller.errors import PermanentError, RetryableError, SettingsError, Unavail
 from poller.gallery import PROBE_KEY
 from poller.postgres import migrations
 from poller.postgres.pool import connect
+from poller.s3 import FREE_BYTES
 from poller.settings import Settings, find_unknown, load, require
 from poller.workspace import open_workspace
 
@@ -157,9 +158,13 @@ async def check_work_dir(settings: Settings) -> str:
     try:
         directory = directory or Path(tempfile.gettempdir())
         with tempfile.TemporaryDirectory(dir=directory):
-            free = shutil.disk_usage(directory).free
+            total, _, free = shutil.disk_usage(directory)
     except OSError as error:
         raise SettingsError([f"POLLER_WORK_DIR={directory or ''}: {error.strerror}"]) from error
+    if total <= FREE_BYTES:
+        line = f"a disk of {ByteSize(total).human_readable()} has room for no video"
+        kept = ByteSize(FREE_BYTES).human_readable()
+        raise SettingsError([f"POLLER_WORK_DIR={directory}: {line}: {kept} stay free"])
     largest = settings.max_video_bytes * settings.max_concurrent_videos
     enough = (
         ""

@@ -83,6 +83,8 @@ def search(
 
     if [image is not None, video is not None, text is not None].count(True) != 1:
         raise SettingsError(["say what to look for: --image, --video with --at, or --text"])
+    if text is not None and not text.strip():
+        raise SettingsError(["--text: say in words what to look for"])
     if track is not None and (video is None or kind is not Kind.track):
         raise SettingsError(["--track: goes with --video, --at and --kind track"])
     asked: Path | Moment | str

@@ -12,6 +12,7 @@ from uuid import UUID
 from rich.console import Console
 from rich.text import Text
 
+from inference.features import DESCRIPTOR_MODEL
 from poller.bundles import obtained_bundle
 from poller.cli import tables
 from poller.cli.access import open_reports
@@ -73,9 +74,13 @@ async def search(wanted: Wanted, *, as_json: bool) -> int:
     elif moments:
         console.print(tables.moments(like.title, moments))
     else:
+        during = f" during `{wanted.during}`" if wanted.during else ""
         console.print(
-            f"nothing that {like.model} described fits; `poller status` says what there is"
+            f"nothing that {like.model} described{during} fits;"
+            " `poller status VIDEO` says what there is"
         )
+        if wanted.kind == "track" and like.model == DESCRIPTOR_MODEL:
+            console.print("what is built in follows nobody: let POLLER_MODEL name a bundle")
     if isinstance(wanted.asked, Moment) and not within and not as_json:
         console.print(_left_out(wanted.asked.video), soft_wrap=True)
     return 0 if moments else 1

@@ -12,7 +12,7 @@ from poller.cli import tables
 from poller.cli.access import open_objects, open_queues, open_reports
 from poller.cli.follow import HINT_SECONDS, TERMINAL, follow
 from poller.cli.typed import command
-from poller.errors import SettingsError
+from poller.errors import SettingsError, UnavailableError
 from poller.postgres.reports import Reports, Row, Where
 from poller.rules.identity import ExternalId, Source, is_conflict
 from poller.settings import Settings, load, missing
@@ -40,7 +40,11 @@ async def submit(arguments: Sequence[str], video_id: str | None, wait_seconds: f
     async with open_reports(settings) as reports:  # before anything is uploaded
         since = await reports.read_clock()
         await _submit_all(console, settings, sources, stated)
-        return await wait(console, reports, sources, stated, since, wait_seconds)
+        try:
+            return await wait(console, reports, sources, stated, since, wait_seconds)
+        except UnavailableError:
+            console.print("What is announced is analysed all the same; `poller status` shows it.")
+            raise
 
 
 def _plan(settings: Settings, arguments: Sequence[str], *, is_waiting: bool) -> list[Submission]:

@@ -11,6 +11,8 @@ from poller.errors import SettingsError
 
 DAY_SECONDS = 86400
 HOUR_SECONDS = 3600
+MOST_HOURS = 8784
+"""A leap year."""
 _QUIETEST_HOUR = 4
 _BURST_SECONDS = 60
 _FIRST_STAMP = 100_000_000
@@ -89,6 +91,11 @@ def parse_recorded(text: str, rng: np.random.Generator, mean: float, spread: flo
     drawn = spread_work(rng, len(rows), mean, spread)
     work = np.array([own or other for own, other in zip(given, drawn, strict=True)])
     order = np.argsort(times, kind="stable")
+    if np.ptp(times) > MOST_HOURS * HOUR_SECONDS:
+        first, last = (rows[at]["arrived_at"] for at in (order[0], order[-1]))
+        raise SettingsError(
+            [f"the CSV goes from {first} to {last}; at most {MOST_HOURS} hours are simulated"]
+        )
     midnight = times.min() // DAY_SECONDS * DAY_SECONDS
     # The epoch was a Thursday; seconds that are no Unix time count from a Monday.
     weekday = int(midnight // DAY_SECONDS + (3 if midnight > _FIRST_STAMP else 0)) % 7
