@@ -84,7 +84,10 @@ class _Desk:
     def serve(self) -> None:
         """Work until stdin closes."""
         while True:
-            if select.select([self.stdin], [], [], self._patience())[0]:
+            patience = self._patience()
+            if patience != 0:
+                self.begin([])  # nothing that ends this process now is the doing of those who wait
+            if select.select([self.stdin], [], [], patience)[0]:
                 message = _receive(self.stdin)
                 if message is None:
                     return
@@ -163,9 +166,7 @@ class _Desk:
             )
         ]
         request.left = line.add(request.video, request.looks)
-        if request.left:
-            self.begin([])  # while they wait, nothing that ends this process is their doing
-        else:
+        if not request.left:
             self._conclude(request, line.models)
 
     def _look(self, line: Line[_Request]) -> None:

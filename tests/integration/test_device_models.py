@@ -277,6 +277,30 @@ async def test_frames_that_wait_for_a_video_that_ends(bundle: Bundle) -> None:
     other_slabs.close()
 
 
+async def test_a_fault_while_frames_wait_is_not_theirs(bundle: Bundle) -> None:
+    """They were measured, and nothing was begun with them."""
+    slabs, other_slabs = make_slabs(), make_slabs()
+    (batch,) = make_batches(slabs, make_pictures(1, 3), [3])
+    async with open_device(bundle, 16, FOREVER_MS) as device, device.open(slabs) as video:
+        async with device.open(other_slabs):
+            waiting = asyncio.create_task(video.infer(batch))
+            await asyncio.sleep(0)
+            await video.carry()  # by then it has said that it is at work
+            run = device._run
+            assert run is not None
+            async with asyncio.timeout(30):
+                while run.at_work:  # noqa: ASYNC110 - a process has no event
+                    await asyncio.sleep(0.01)
+            run.process.kill()
+
+            with pytest.raises(DeviceFaultError) as fault:
+                await waiting
+
+        assert not fault.value.is_own
+    slabs.close()
+    other_slabs.close()
+
+
 async def test_a_bundle_that_was_altered(tmp_path: Path) -> None:
     """The process does not start, and one line says why."""
     write_embedder(tmp_path / "embedder", "clip")

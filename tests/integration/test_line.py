@@ -244,6 +244,22 @@ def test_a_video_that_ends_takes_its_crops_along(models: Models) -> None:
     assert watched.begun == [({1, 2}, 3), ({2}, 0)]
 
 
+def test_persons_too_small_to_be_looked_at(models: Models) -> None:
+    """Of one of six pixels the box is known and nothing else, and nobody waits for more."""
+    picture = np.full((24, 24, 3), 110, np.uint8)
+    picture[3:9, 3:9], picture[12:21, 12:21] = (250, 10, 0), (0, 10, 250)
+    watched = Watched(models)
+    watched.line.add(1, [Look(1, 1, torch.from_numpy(picture).permute(2, 0, 1))])
+
+    (look,) = watched.finish()
+
+    sight = look.sight()
+    assert len(sight.persons.boxes) == 2
+    assert [each is None for each in sight.vectors] == [False, True]
+    assert [each.text for each in sight.readings["gender"]] == ["female", None]
+    assert (watched.frames, look.lacking) == ([1, 0], 0)
+
+
 def test_parts_that_want_the_same_pictures_share_them(
     models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,11 +113,13 @@ async def test_a_heartbeat_that_is_late(database_url: str, systems: Systems) -> 
 
             fault = await faults(parts.watch, "late", 10)
             unready = await parts.watch.ready()
+            parts.consumer.outage = "postgres"
+            known = await parts.watch.ready()
             proxy.restore()
 
     assert before == ([], [])
     assert "heartbeat" in fault
-    assert unready != []
+    assert unready == known == ["postgres does not answer"]
 
 
 async def test_what_is_waited_for_can_be_read_off_the_gauges(systems: Systems) -> None:

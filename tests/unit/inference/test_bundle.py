@@ -163,8 +163,8 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
         "attributes.shot.intervals: shot events are something else: give it another name",
     ),
     "no number between": (
-        lambda r: rewrite(r, 'kind = "number"', 'kind = "number"\nminimum = 200.0'),
-        "attributes.age.minimum: 200 is not below its maximum",
+        lambda r: rewrite(r, 'kind = "number"', 'kind = "number"\nminimum = 150.0'),
+        "attributes.age.minimum: 150 is not below its maximum",
     ),
     "one number for all": (
         lambda r: rewrite(r, 'kind = "number"', 'kind = "number"\nscale = 0.0'),
