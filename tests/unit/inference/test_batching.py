@@ -166,6 +166,15 @@ def test_a_video_that_is_dropped_is_gone() -> None:
     batcher = make_batcher([6, 9, 9])
     batcher.take(5)  # 3 of the first, 2 of the second, whose turn is not over
     batcher.drop(1)
-    batcher.drop(7)
 
     assert batcher.take(5) == [(2, 0), (2, 1), (2, 2), (0, 3), (0, 4)]
+
+
+def test_a_video_that_is_dropped_takes_no_other_ones_turn_along() -> None:
+    """Whoever is in the middle of a turn has the rest of it, no more."""
+    batcher = make_batcher([6, 9, 9])
+    batcher.take(5)
+    batcher.drop(0)
+    batcher.drop(7)
+
+    assert batcher.take(5) == [(1, 2), (2, 0), (2, 1), (2, 2), (1, 3)]

@@ -27,6 +27,7 @@ def test_a_word_lasts_until_another_is_told() -> None:
 def test_one_look_alone_says_nothing() -> None:
     """It is what its neighbours agree on, and nothing if they do not."""
     assert tell("sswss") == [("sits", 0, 500)]
+    assert tell("sws") == tell("sss") == [("sits", 0, 300)]
     assert tell("ss-ss") == [("sits", 0, 500)]
     assert tell("--s--") == []
     assert tell("ssw--") == [("sits", 0, 200)]
