@@ -110,6 +110,17 @@ def test_shot_embedding_with_a_late_cut() -> None:
     np.testing.assert_allclose(vectors[2], mean / np.linalg.norm(mean), atol=1e-6)
 
 
+@pytest.mark.parametrize(("apart", "shots"), [(2, 2), (3, 3)])
+def test_the_shortest_shot_where_frames_are_left_out(apart: int, shots: int) -> None:
+    """As long as 15 frames of the source: 600 ms, which are three frames of five a second."""
+    features = make_features(50, cuts=(10, 10 + apart))
+    timeline = Timeline(source_fps=25, sample_fps=5.0)
+
+    timeline.push(200.0 * np.arange(50), features)
+
+    assert len(of_type(timeline.finish(10_000.0), "shot")) == shots
+
+
 def test_one_frame_embedding_a_second() -> None:
     """The first frame of each second is embedded, however many frames have a descriptor."""
     results = reduce(make_features(110, cuts=(30, 60)))
