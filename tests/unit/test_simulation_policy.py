@@ -198,6 +198,24 @@ def test_fewer_tasks_after_fifteen_minutes_and_one_step_in_five() -> None:
     assert Scaler(POLICY).decide(0, metrics[:14], 4, 0) == 4
 
 
+@pytest.mark.parametrize(("share", "wanted"), [(0.95, 20), (0.85, 17)])
+def test_a_little_below_the_target_is_left_alone(share: float, wanted: int) -> None:
+    """Twenty tasks are nineteen only once a tenth of the work is missing."""
+    policy = shipped_policy(Terms(max_tasks=20))
+    metrics = [Datum(share * policy.target * 20, 0, 20)] * 20
+
+    assert Scaler(policy).decide(0, metrics, 20, 0) == wanted
+
+
+def test_after_going_to_sleep_nobody_is_sent_there_for_a_while() -> None:
+    """Who wakes a task by hand has it until the cooldown is over."""
+    scaler = Scaler(POLICY)
+    metrics = [Datum(0, 0, 1)] * 40
+    times = (0.0, POLICY.sleep_cooldown - 1, POLICY.sleep_cooldown)
+
+    assert [scaler.decide(now, metrics, 1, 0) for now in times] == [0, 1, 0]
+
+
 def test_missing_metrics_change_nothing() -> None:
     """Neither up nor down, however long."""
     scaler = Scaler(POLICY)
