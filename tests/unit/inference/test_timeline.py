@@ -116,7 +116,7 @@ def test_the_shortest_shot_where_frames_are_left_out(apart: int, shots: int) -> 
     features = make_features(50, cuts=(10, 10 + apart))
     timeline = Timeline(source_fps=25, sample_fps=5.0)
 
-    timeline.push(200.0 * np.arange(50), features)
+    timeline.push(np.linspace(0, 9800, 50), features)
 
     assert len(of_type(timeline.finish(10_000.0), "shot")) == shots
 
