@@ -261,44 +261,50 @@ async def test_frames_wait_for_those_of_others(bundle: Bundle) -> None:
     other_slabs.close()
 
 
-async def test_frames_that_wait_for_a_video_that_ends(bundle: Bundle) -> None:
-    """They wait no longer."""
+@asynccontextmanager
+async def frames_in_wait(
+    bundle: Bundle,
+) -> AsyncIterator[tuple[Device, AsyncExitStack, "asyncio.Task[Inferred]"]]:
+    """Frames of one video that wait for those of another, which ends when the stack is closed."""
     slabs, other_slabs = make_slabs(), make_slabs()
     (batch,) = make_batches(slabs, make_pictures(1, 3), [3])
-    async with open_device(bundle, 16, FOREVER_MS) as device, device.open(slabs) as video:
-        async with device.open(other_slabs):
-            waiting = asyncio.create_task(video.infer(batch))
-            await asyncio.sleep(0)
-            await video.carry()
-            assert not waiting.done()
-
-        await waiting
+    async with (
+        open_device(bundle, 16, FOREVER_MS) as device,
+        device.open(slabs) as video,
+        AsyncExitStack() as other,
+    ):
+        await other.enter_async_context(device.open(other_slabs))
+        waiting = asyncio.create_task(video.infer(batch))
+        await asyncio.sleep(0)
+        await video.carry()  # by then the device has said that it is at work
+        assert not waiting.done()
+        yield device, other, waiting
     slabs.close()
     other_slabs.close()
+
+
+async def test_frames_that_wait_for_a_video_that_ends(bundle: Bundle) -> None:
+    """They wait no longer."""
+    async with frames_in_wait(bundle) as (_, other, waiting):
+        await other.aclose()
+
+        await waiting
 
 
 async def test_a_fault_while_frames_wait_is_not_theirs(bundle: Bundle) -> None:
     """They were measured, and nothing was begun with them."""
-    slabs, other_slabs = make_slabs(), make_slabs()
-    (batch,) = make_batches(slabs, make_pictures(1, 3), [3])
-    async with open_device(bundle, 16, FOREVER_MS) as device, device.open(slabs) as video:
-        async with device.open(other_slabs):
-            waiting = asyncio.create_task(video.infer(batch))
-            await asyncio.sleep(0)
-            await video.carry()  # by then it has said that it is at work
-            run = device._run
-            assert run is not None
-            async with asyncio.timeout(30):
-                while run.at_work:  # noqa: ASYNC110 - a process has no event
-                    await asyncio.sleep(0.01)
-            run.process.kill()
+    async with frames_in_wait(bundle) as (device, _, waiting):
+        run = device._run
+        assert run is not None
+        async with asyncio.timeout(30):
+            while run.at_work:  # noqa: ASYNC110 - a process has no event
+                await asyncio.sleep(0.01)
+        run.process.kill()
 
-            with pytest.raises(DeviceFaultError) as fault:
-                await waiting
+        with pytest.raises(DeviceFaultError) as fault:
+            await waiting
 
-        assert not fault.value.is_own
-    slabs.close()
-    other_slabs.close()
+    assert not fault.value.is_own
 
 
 async def test_a_bundle_that_was_altered(tmp_path: Path) -> None:
