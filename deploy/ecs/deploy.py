@@ -44,7 +44,7 @@ from environment import (
     terraform,
 )
 from refusals import find_faults, find_image_tool
-from rollout import describe, is_steady, release
+from rollout import describe, is_steady, release, tell_tasks
 
 _IMAGE_MODULE = "module.stack.module.image"
 _NO_IMAGE = "sha256:" + "0" * 64
@@ -244,12 +244,24 @@ def deploy(tool: str, environment: Environment, options: argparse.Namespace) -> 
     stack = read_stack(environment)
     say("wait until ECS runs it")
     wait = {"minutes": options.minutes, "every_seconds": options.every_seconds}
+    told = ""
 
     def is_replaced() -> bool:
-        release(environment, stack)
-        return is_steady(describe(environment, stack), stack["task_definition"])
+        nonlocal told
+        service = describe(environment, stack)
+        if is_steady(service, stack["task_definition"]):
+            return True
+        release(environment, stack)  # not before it is known that ECS has not gone back
+        before, told = told, tell_tasks(service)
+        if told != before:
+            say(told)
+        return False
 
-    wait_until(is_replaced, "the service is not steady", **wait)
+    wait_until(
+        is_replaced,
+        "the service is not steady (are there GPUs for all tasks? docs/runbook.md, pending tasks)",
+        **wait,
+    )
     if options.smoke:
         since = int(time.time()) - 60
         key = smoke(tool, environment, stack, image)

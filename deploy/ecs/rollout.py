@@ -22,7 +22,7 @@ def is_steady(service: Mapping[str, Any], task_definition: str) -> bool:
     Raises:
         FailedError: it has gone back to another version, or given this one up.
     """
-    primary = next(d for d in service["deployments"] if d["status"] == "PRIMARY")
+    primary = _primary(service)
     reason = primary.get("rolloutStateReason", "no reason given")
     if primary["taskDefinition"] != task_definition:
         raise FailedError(f"ECS went back to {primary['taskDefinition']}: {reason}")
@@ -33,6 +33,16 @@ def is_steady(service: Mapping[str, Any], task_definition: str) -> bool:
         and primary.get("rolloutState", "COMPLETED") == "COMPLETED"
         and service["runningCount"] == service["desiredCount"]
     )
+
+
+def tell_tasks(service: Mapping[str, Any]) -> str:
+    """How far it is."""
+    running, wanted = _primary(service)["runningCount"], service["desiredCount"]
+    return f"the new version runs in {running} of {wanted} wanted tasks"
+
+
+def _primary(service: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next(d for d in service["deployments"] if d["status"] == "PRIMARY")
 
 
 def release(environment: Environment, stack: Mapping[str, Any]) -> list[str]:

@@ -389,7 +389,12 @@ def describe(
 ) -> dict[str, Any]:
     """What ECS says of a service."""
     listed = [
-        {"status": status, "taskDefinition": definition, "rolloutState": state}
+        {
+            "status": status,
+            "taskDefinition": definition,
+            "rolloutState": state,
+            "runningCount": running,
+        }
         for status, definition in deployments
     ]
     return {"deployments": listed, "runningCount": running, "desiredCount": 2}
@@ -442,6 +447,13 @@ def test_a_roll_back_is_no_success(service: dict[str, Any], said: str, script: A
     """ECS is steady again, or nothing took its place: the deployment has failed."""
     with pytest.raises(script.FailedError, match=said):
         script.is_steady(service, NEW)
+
+
+def test_how_far_it_is(script: Any) -> None:
+    """Tasks that never come are told from a version that never works."""
+    service = describe(("ACTIVE", OLD), ("PRIMARY", NEW), running=1)
+
+    assert script.tell_tasks(service) == "the new version runs in 1 of 2 wanted tasks"
 
 
 @pytest.mark.usefixtures("emulated")

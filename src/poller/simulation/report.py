@@ -132,6 +132,12 @@ def find_limits(
             tasks * connections,
             "a larger database_class, or PgBouncer before it",
         ),
+        Limit(
+            "tasks that wait for instances",
+            500,
+            tasks,
+            "raise the least number of tasks in steps of less",
+        ),
         Limit("tasks of an ECS service", 5000, tasks, "a second service on the same queue"),
         Limit("tasks in Cloud Map", 1000, tasks, "let Prometheus ask ECS instead"),
         Limit("addresses of the subnets", 8182, 2 * tasks, "larger subnets, or more of them"),

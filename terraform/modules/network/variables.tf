@@ -4,7 +4,7 @@ variable "name" {
 }
 
 variable "existing" {
-  description = "A VPC that is there already, and its private subnets; null: make one. It needs a way to the AWS APIs (NAT or endpoints)"
+  description = "A VPC that is there already, and its private subnets; null: make one. It needs a way to the AWS APIs (NAT or endpoints) and Amazon's own DNS, since nothing leaves to another one"
   type = object({
     vpc_id     = string
     subnet_ids = list(string)

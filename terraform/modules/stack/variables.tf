@@ -39,7 +39,7 @@ variable "max_tasks" {
 }
 
 variable "existing_network" {
-  description = "A VPC that is there already, and its private subnets; null: make one. It needs a way to the AWS APIs (NAT or endpoints)"
+  description = "A VPC that is there already, and its private subnets; null: make one. It needs a way to the AWS APIs (NAT or endpoints) and Amazon's own DNS, since nothing leaves to another one"
   type = object({
     vpc_id     = string
     subnet_ids = list(string)
