@@ -40,11 +40,11 @@ class Batcher(Generic[Item]):
             self._given = 0
         self._waiting.pop(video, None)
 
-    def due(self, size: int, videos: int) -> float | None:
+    def due(self, size: int, videos: float) -> float | None:
         """When the next batch, of `size` frames, has to begin; None where nothing waits.
 
         At once (-inf) when it is full, or when all of the `videos` that there are wait for it: more
-        comes only from a video that has its answer.
+        comes only from a video that has its answer. Infinitely many: more may always come.
         """
         if not self._waiting:
             return None

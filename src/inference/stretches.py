@@ -42,10 +42,10 @@ def stretches(told: Sequence[Told], end_ms: float) -> Iterator[Stretch]:
     words = _calm([each.word for each in told])
     for word, places in groupby(range(len(told)), key=words.__getitem__):
         first, *others = places
-        if word is None or not others:
-            continue
-        after = others[-1] + 1
+        after = first + len(others) + 1
         sayers = [each for each in told[first:after] if each.word == word]
+        if word is None or len(sayers) < 2:
+            continue
         yield Stretch(
             word,
             told[first].pts_ms,

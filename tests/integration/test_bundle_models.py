@@ -22,6 +22,7 @@ from tests.factories_bundle import (
     write_detector,
     write_embedder,
 )
+from tests.known_models import write_rectangle_detector
 
 from inference.manifest import BundleError
 from inference.models.batches import BatchSize, start
@@ -238,6 +239,23 @@ def test_what_is_no_number_is_no_value(tmp_path: Path) -> None:
     assert [part.read([picture])[0].invalid for part in models.attributes.values()] == [True, True]
     assert models.embedder.embed([picture]) == [None]
     assert look_at(models, [picture])[0].invalid == 0  # nobody is found whom it could embed
+
+
+def test_a_box_that_is_no_number_is_no_person(tmp_path: Path) -> None:
+    """However sure the detector is that there is one."""
+    write_rectangle_detector(tmp_path / "detector")
+    detector = Models.load(write_bundle(tmp_path, DETECTOR), CPU).detector
+    assert detector is not None
+    picture = torch.full((3, 64, 64), 110, dtype=torch.uint8)
+    picture[:, 16:32, 16:32] = torch.tensor([250, 10, 0])[:, None, None]
+    (sound,) = detector.detect([picture], 0.5)
+
+    for weight in detector.network.bbox_predictor.parameters():
+        weight.fill_(float("nan"))
+
+    (found,) = detector.detect([picture], 0.5)
+    assert (len(sound.scores), sound.invalid) == (1, 0)
+    assert (len(found.scores), found.invalid) == (0, 2)  # of both queries
 
 
 def test_a_crowd_is_cut_to_the_best_two_hundred(tmp_path: Path) -> None:

@@ -244,6 +244,45 @@ def test_a_video_that_ends_takes_its_crops_along(models: Models) -> None:
     assert watched.begun == [({1, 2}, 3), ({2}, 0)]
 
 
+def test_a_crowd_holds_up_nobody(models: Models) -> None:
+    """Another video's frames go after the batch that is at work, and their crops share the next."""
+    watched = Watched(models)
+    watched.line.add(1, make_looks(1, [2, 2, 2, 2]))
+    assert watched.line.step(1) == []  # eight crops wait
+    watched.line.add(2, make_looks(2, [1]))
+
+    out = watched.finish()
+
+    assert watched.begun == [({1}, 4), ({1}, 0), ({2}, 1), ({1, 2}, 0), ({1}, 0)]
+    assert [look.video for look in out] == [1, 1, 1, 2, 1]
+
+
+def test_nobody_looks_at_persons_in_a_video_that_was_given_up(models: Models) -> None:
+    """Its frames were at work when it was."""
+    watched = Watched(models, depth=2)
+    watched.line.add(1, make_looks(1, [2, 1]))
+    assert watched.line.step(1) == []
+    watched.line.drop(1)
+
+    watched.finish()
+
+    assert watched.begun == [({1}, 2)]
+
+
+def test_wholes_wait_for_those_of_others_where_nobody_is_looked_for(models: Models) -> None:
+    """As frames do before a detector."""
+    watched = Watched(replace(models, detector=None))
+    looks = [look for video in (1, 2, 3) for look in make_looks(video, [0])]
+    for look in looks:
+        look.whole = True
+        watched.line.add(look.video, [look])
+
+    assert watched.line.due(4) == FOREVER
+    assert watched.line.due(3) == float("-inf")
+    watched.finish(videos=3)
+    assert watched.begun == [({1, 2, 3}, 3)]
+
+
 def test_persons_too_small_to_be_looked_at(models: Models) -> None:
     """Of one of six pixels the box is known and nothing else, and nobody waits for more."""
     picture = np.full((24, 24, 3), 110, np.uint8)

@@ -48,6 +48,8 @@ class Look(Generic[Owner]):
     """Pictures that the embedder gave no direction for."""
     left: int = 0
     """So many parts of all this are still to be known."""
+    is_dropped: bool = False
+    """Nobody wants to know any more."""
 
     def sight(self) -> Sight:
         """Put together what was seen."""
@@ -62,7 +64,6 @@ class _Picture(Generic[Owner]):
     person: int | None
     """Whose crop it is, in the order of the detections; None: the whole frame."""
     pixels: Tensor
-    since: float
 
     def note(self, readings: Mapping[str, Reading], vector: Vector | None) -> None:
         """Add what was seen to what is known of the frame."""
@@ -101,14 +102,18 @@ class Line(Generic[Owner]):
     on_begin: Callable[[set[Owner], int], None] = lambda _owners, _frames: None
     """Told before each batch whose pictures it has, and how many frames, which crops are none."""
     _frames: Batcher[Look[Owner]] = field(init=False)
-    _crops: deque[_Picture[Owner]] = field(default_factory=deque)
-    _wholes: deque[_Picture[Owner]] = field(default_factory=deque)
+    _crops: Batcher[_Picture[Owner]] = field(init=False)
+    _wholes: Batcher[_Picture[Owner]] = field(init=False)
     _begun: deque[_Batch[Owner]] = field(default_factory=deque)
     _counted_to: float = 0.0
     """Up to when the time was put down to somebody."""
+    _gave_way: bool = False
+    """The last batch was not of frames that nothing was known of."""
 
     def __post_init__(self) -> None:
         self._frames = Batcher(self.wait_seconds)
+        self._crops = Batcher(self.wait_seconds)
+        self._wholes = Batcher(self.wait_seconds)
 
     def add(self, video: int, looks: Iterable[Look[Owner]]) -> int:
         """Take a video's next frames, in order, and tell in how many there is something to see.
@@ -124,20 +129,21 @@ class Line(Generic[Owner]):
         for look in taken:
             if look.whole and models.embedder is not None:
                 look.left += 1
-                self._wholes.append(_Picture(look, None, look.frame, now))
+                self._wholes.add(video, [_Picture(look, None, look.frame)], now)
         return sum(look.left > 0 for look in taken)
 
     def drop(self, video: int) -> None:
         """Forget a video's frames; those that were begun come out all the same."""
-        self._frames.drop(video)
-        self._crops = deque(each for each in self._crops if each.look.video != video)
-        self._wholes = deque(each for each in self._wholes if each.look.video != video)
+        for waiting in (self._frames, self._crops, self._wholes):
+            waiting.drop(video)
+        for look in (look for batch in self._begun for look in batch.looks):
+            look.is_dropped = look.is_dropped or look.video == video
 
     def due(self, videos: int) -> float | None:
         """When `step` has something to do, where so many videos bring frames; None: nothing yet."""
-        if self._begun or self._crops or self._wholes:
+        if self._begun or any(map(len, self._behind)):
             return float("-inf")
-        return self._frames.due(self._size, videos)
+        return self._first.due(self._size, videos)
 
     def owners(self) -> set[Owner]:
         """Tell whose pictures were begun and not read."""
@@ -169,33 +175,46 @@ class Line(Generic[Owner]):
     def _is_alone(self) -> bool:
         return self.alone_batches > 0
 
+    @property
+    def _first(self) -> Batcher[Look[Owner]] | Batcher[_Picture[Owner]]:
+        """Where frames wait of which nothing is known."""
+        return self._wholes if self.models.detector is None else self._frames
+
+    @property
+    def _behind(self) -> Sequence[Batcher[_Picture[Owner]]]:
+        """Where pictures wait that no video brings by itself: one after the other has its turn."""
+        return () if self.models.detector is None else (self._crops, self._wholes)
+
     def _begin_next(self, videos: int) -> bool:
         now, is_idle = time.monotonic(), not self._begun
-        due = self._frames.due(self._size, videos)
+        due = self._first.due(self._size, videos)
         # While the device has work, the frames that may yet come are worth the wait.
-        is_due = due is not None and due <= now and (is_idle or len(self._frames) >= self._size)
-        for pictures in filter(None, (self._crops, self._wholes)):
-            if self._is_pressing(pictures, now) or (is_idle and not is_due):
-                self._begin_pictures(pictures)
-                return True
+        is_due = due is not None and due <= now and (is_idle or len(self._first) >= self._size)
+        # A crowd in one video's frames has a thousand crops: the others' frames go in between.
+        if not (is_due and self._gave_way):
+            for waiting in filter(len, self._behind):
+                if self._is_pressing(waiting, now) or (is_idle and not is_due):
+                    self._gave_way = True
+                    self._begin_pictures(waiting)
+                    return True
         if is_due:
-            self._begin_frames()
+            self._gave_way = False
+            if self.models.detector is None:
+                self._begin_pictures(self._wholes)
+            else:
+                self._begin_frames()
         return is_due
 
-    def _is_pressing(self, pictures: deque[_Picture[Owner]], now: float) -> bool:
-        is_late = now >= pictures[0].since + self.wait_seconds
-        return is_late or len(pictures) >= self._size or self._is_alone
+    def _is_pressing(self, waiting: Batcher[_Picture[Owner]], now: float) -> bool:
+        due = waiting.due(self._size, float("inf"))
+        return self._is_alone or (due is not None and due <= now)
 
     def _begin_frames(self) -> None:
         looks = self._frames.take(self._size, alone=self._is_alone)
         self._begin(looks, looks, self._find, frames=len(looks))
 
-    def _begin_pictures(self, waiting: deque[_Picture[Owner]]) -> None:
-        pictures = [waiting.popleft()]
-        while waiting and len(pictures) < self._size:
-            if self._is_alone and waiting[0].look.video != pictures[0].look.video:
-                break
-            pictures.append(waiting.popleft())
+    def _begin_pictures(self, waiting: Batcher[_Picture[Owner]]) -> None:
+        pictures = waiting.take(self._size, alone=self._is_alone)
         frames = len(pictures) if self.models.detector is None else 0
         self._begin([each.look for each in pictures], pictures, self._examine, frames=frames)
 
@@ -240,12 +259,15 @@ class Line(Generic[Owner]):
         """Queue what the other parts have to see of the persons that were found in a frame."""
         now, models, boxes = time.monotonic(), self.models, look.persons.boxes
         look.left -= 1
+        if look.is_dropped:
+            return
         look.readings = {name: [Reading()] * len(boxes) for name in models.attributes}
         look.vectors = [None] * len(boxes)
         if models.attributes or models.embedder is not None:
             cuts = [(at, cut(look.frame, box)) for at, box in enumerate(boxes)]
-            crops = [_Picture(look, at, crop, now) for at, crop in cuts if crop is not None]
-            self._crops += crops
+            crops = [_Picture(look, at, crop) for at, crop in cuts if crop is not None]
+            if crops:
+                self._crops.add(look.video, crops, now)
             look.left += len(crops)
 
     def _examine(self, pictures: Sequence[_Picture[Owner]]) -> Later[list[Look[Owner]]]:

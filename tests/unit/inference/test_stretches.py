@@ -30,6 +30,7 @@ def test_one_look_alone_says_nothing() -> None:
     assert tell("sws") == tell("sss") == [("sits", 0, 300)]
     assert tell("ss-ss") == [("sits", 0, 500)]
     assert tell("--s--") == []
+    assert tell("swsw") == tell("swswswsw") == []
     assert tell("ssw--") == [("sits", 0, 200)]
     assert tell("s") == []
     assert tell("") == []
