@@ -190,7 +190,7 @@ class Line(Generic[Owner]):
         due = self._first.due(self._size, videos)
         # While the device has work, the frames that may yet come are worth the wait.
         is_due = due is not None and due <= now and (is_idle or len(self._first) >= self._size)
-        # A crowd in one video's frames has a thousand crops: the others' frames go in between.
+        # A crowd in one video's frames has a thousand crops: the others' frames have turns, too.
         if not (is_due and self._gave_way):
             for waiting in filter(len, self._behind):
                 if self._is_pressing(waiting, now) or (is_idle and not is_due):
